@@ -1,0 +1,1 @@
+"""Frozen networks, one file each; see `avbench.features.Encoder` for the contract."""
