@@ -15,9 +15,7 @@ class CheckoutFinder:
     """Finds the four folders beside `avbench/` under their installed names."""
 
     @staticmethod
-    def find_spec(
-        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         parent, _, pack = name.rpartition(".")
         if parent != "avbench" or pack not in PACKS:
             return None

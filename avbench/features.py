@@ -69,13 +69,13 @@ class Text(View):
 class Context:
     """What an encoder's loader is given.
 
-    device, dtype: where and in which precision the network runs.
+    device, dtype: where and in which precision the network runs; None for algorithms (`unit="clip"`, no weights).
     weights: local file or folder of each checkpoint the encoder names.
     options: settings from the command line or `avbench.toml` that belong to this encoder.
     """
 
-    device: "torch.device"
-    dtype: "torch.dtype"
+    device: "torch.device | None"
+    dtype: "torch.dtype | None"
     weights: Mapping[str, Path] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 

@@ -1,0 +1,330 @@
+"""`evaluate`: one generator on one suite, from prompts to a run folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from avbench.errors import SampleError, UserError
+from avbench.execute import Executor, Outcome, Settings
+from avbench.features import Feature
+from avbench.generator import ClipFile, Model, generate_clips, load_model
+from avbench.groups import resolve
+from avbench.manifest import describe
+from avbench.metric import Metric, Rows, features
+from avbench.plan import Plan, Subject, encoders, needs_media, subjects
+from avbench.progress import Progress, Silent
+from avbench.run import Journal, Run, model_folder, now, open_run, read_journal, update, write_table
+from avbench.references import References
+from avbench.score import Row, SetInputs, score, score_key, set_rows
+from avbench.store import Store
+from avbench.suite import Suite, load_suite
+from avbench.weights import Located, locate_all
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is asked for: everything that decides the results, and how to compute them."""
+
+    model: str
+    suite: str
+    metrics: tuple[str, ...] = ()
+    limit: int | None = None
+    seed: int = 0
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    out: Path = Path("runs")
+    allow_failed: str = "0"
+    fresh: bool = False
+    settings: Settings = field(default_factory=Settings)
+
+
+@dataclass
+class Job:
+    """A resolved specification."""
+
+    spec: Spec
+    suite: Suite
+    model: Model
+    metrics: list[Metric]
+    weights: dict[str, Located]
+    store: Store
+
+    @property
+    def clips_folder(self) -> Path:
+        """Where generated clips lie: shared by all runs of this model configuration on this suite."""
+        return model_folder(self.spec.out, self.suite.name, self.model.name) / f"clips-{self.model.digest}"
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the run is, before it has begun."""
+        one = {
+            "suite": {
+                "name": self.suite.name, "version": self.suite.version, "digest": self.suite.digest,
+                "samples": len(self.suite.samples), "licence": self.suite.licence,
+            },
+            "model": {"name": self.model.name, "digest": self.model.digest, "config": dict(self.model.config)},
+            "metrics": [{"id": m.card.id, "version": m.card.version} for m in self.metrics],
+            "weights": [located.manifest for located in self.weights.values()],
+            "precision": self.spec.settings.precision,
+            "seed": self.spec.seed,
+            "limit": self.spec.limit,
+        }  # fmt: skip
+        digest = hashlib.sha256(json.dumps(one, sort_keys=True, default=str).encode()).hexdigest()
+        return {"digest": digest, **one, "unverified_weights": [n for n, w in self.weights.items() if not w.verified]}
+
+
+def resolve_spec(spec: Spec) -> Job:
+    """Look everything up before anything is computed; what is unknown or missing is said here."""
+    from avbench.registry import metrics
+
+    suite = load_suite(spec.suite).limit(spec.limit)
+    names = resolve(spec.metrics or suite.metrics)
+    found = [metrics.get(name) for name in names]
+    needed = {w for metric in found for e in encoders(features(metric).values()) for w in e.weights}
+    return Job(spec, suite, load_model(spec.model), found, locate_all(needed, spec.weights), Store())
+
+
+def evaluate(
+    model: str,
+    suite: str,
+    metrics: Sequence[str] | str = (),
+    *,
+    device: str = "auto",
+    progress: Progress | None = None,
+    **options: Any,
+) -> Run:
+    """Score a generator on a suite and return the run, with `run.scores` and `run.samples` as pandas frames.
+
+    model:   folder of clips, name in `avbench.toml`, or a registered name.
+    suite:   name, or a .jsonl/.csv/.toml file.
+    metrics: ids or groups, a list or comma-separated; the suite's own where empty.
+    device:  "auto", "cpu" or "cuda:0".
+    options: the other fields of `Spec`; `precision`, `threads`, `batch` of `Settings`.
+    """
+    chosen = [m.strip() for m in metrics.split(",") if m.strip()] if isinstance(metrics, str) else list(metrics)
+    tuned = {key: options.pop(key) for key in ("precision", "threads", "batch") if key in options}
+    settings = Settings(device=pick_device(device), **tuned)
+    return perform(Spec(model, suite, tuple(chosen), settings=settings, **options), progress or Silent())
+
+
+def pick_device(name: str) -> str:
+    """Resolve "auto"; refuse a device that is not there."""
+    if name == "cpu":
+        return name
+    import torch
+
+    if name == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return name
+
+
+def perform(spec: Spec, progress: Progress) -> Run:
+    """Carry out a specification. Interrupted at any point, the same call continues it."""
+    job = resolve_spec(spec)
+    allowed(spec.allow_failed, 1)
+    run, resumed = open_run(spec.out, {**job.manifest, "environment": describe(spec.settings)}, spec.fresh)
+    progress.note(f"{'resuming' if resumed else 'run'} {run.folder}")
+    try:
+        with Journal(run.journal) as journal:
+            work = Evaluation(job, run, journal, progress)
+            work.finish(work.compute())
+    except KeyboardInterrupt:
+        update(run, status="interrupted", ended=now())
+        raise
+    except BaseException as error:
+        mark_failed(run, error)
+        raise
+    return run
+
+
+def mark_failed(run: Run, error: BaseException) -> None:
+    """Note the failure in the manifest; where even that cannot be written, the error itself matters more."""
+    try:
+        update(run, status="failed", error=f"{type(error).__name__}: {error}", ended=now())
+    except OSError:
+        return
+
+
+class Evaluation:
+    """One run under way: clips, plan, scores."""
+
+    def __init__(self, job: Job, run: Run, journal: Journal, progress: Progress) -> None:
+        from avbench.media import DECODER
+
+        self.job, self.run, self.journal, self.progress = job, run, journal, progress
+        self.errors: dict[str, SampleError] = {}
+        self.rows: dict[tuple[str, str], list[Row]] = {}
+        self.recorded = {(r["sample"], r["metric"]): r for r in read_journal(run.journal) if "metric" in r}
+        self.references = References(job.suite)
+        files = self.clips()
+        generated = subjects("generated", job.suite.samples, files)
+        sets = any(m.card.kind == "set" and m.card.reference for m in job.metrics)
+        real = subjects("reference", job.suite.samples, self.references.files(progress)) if sets else []
+        self.plan = Plan(job.metrics, [*generated, *real], job.store, job.weights, job.spec.settings.precision, DECODER)
+        self.generated = [self.with_error(one) for one in generated]
+        self.plan.subjects = [*self.generated, *real]
+
+    def clips(self) -> dict[str, ClipFile]:
+        """Locate the clips, or make those that are not there."""
+        job = self.job
+        if job.model.locate is not None:
+            return job.model.locate(job.suite)
+        return make_clips(job, self.references, self.progress, self.generation_failed)
+
+    def generation_failed(self, sample: str, error: SampleError) -> None:
+        self.errors[sample] = error
+
+    def with_error(self, one: Subject) -> Subject:
+        """A clip that could not be generated says why, not only that it is missing."""
+        error = self.errors.get(one.sample.id)
+        return Subject(one.role, one.sample, one.file, one.media, error) if error and one.file is None else one
+
+    def compute(self) -> Executor:
+        """Features and sample scores, clip by clip."""
+        plan, sample_metrics = self.plan, [m for m in self.job.metrics if m.card.kind == "sample"]
+        executor = Executor(plan, self.job.spec.settings)
+        failures: dict[str, SampleError] = {}
+        todo = {one.name for one, _ in plan.todo}
+        waiting = [one for one in self.generated if one.name not in todo]
+        late = [one for one in waiting if plan.lacks(one)]
+        self.progress.start(len(plan.subjects), plan.summary)
+        for one in waiting:
+            if one not in late:
+                self.score(one, sample_metrics, failures)
+        for one, outcomes in executor.execute():
+            failures.update({plan.key(one, f): o for f, o in outcomes.items() if isinstance(o, SampleError)})
+            if one.role == "generated":
+                self.score(one, sample_metrics, failures, outcomes)
+            else:
+                self.progress.step(one.sample.id)
+        for one in late:
+            self.score(one, sample_metrics, failures)
+        self.failures = failures
+        return executor
+
+    def score(
+        self,
+        one: Subject,
+        metrics: Iterable[Metric],
+        failures: Mapping[str, SampleError],
+        fresh: Mapping[Feature, Outcome] = {},  # noqa: B006 - never written to
+    ) -> None:
+        """All sample metrics of one clip; what the journal already holds for the same inputs is taken from there."""
+        bad = None
+        for metric in metrics:
+            key = score_key(metric, one, self.plan)
+            name = (one.sample.id, metric.card.id)
+            known = self.recorded.get(name)
+            if known is not None and known["key"] == key:
+                self.rows[name] = [Row(**row) for row in known["rows"]]
+            else:
+                self.rows[name] = score(metric, one, lambda f: self.value(one, f, failures, fresh))
+                record = {"sample": name[0], "metric": name[1], "key": key}
+                self.journal.write({**record, "rows": [vars(row) for row in self.rows[name]]})
+            bad = bad or next((r for r in self.rows[name] if r.status in ("failed", "missing")), None)
+        self.progress.step(one.sample.id, bad.reason if bad else "")
+
+    def value(
+        self, one: Subject, feature: Feature, failures: Mapping[str, SampleError], fresh: Mapping[Feature, Outcome]
+    ) -> Any:
+        """A feature's value, or its error raised."""
+        if one.error is not None and needs_media(feature):
+            raise one.error
+        key = self.plan.key(one, feature)
+        value = fresh[feature] if feature in fresh else failures.get(key)
+        if isinstance(value, SampleError):
+            raise value
+        return self.plan.store.get(key) if value is None else value
+
+    def finish(self, executor: Executor) -> None:
+        """Set metrics, tables, manifest."""
+        job, folder = self.job, self.run.folder
+        sample_rows = [
+            {"sample": sample.id, "metric": metric.card.id, **vars(row)}
+            for sample in job.suite.samples
+            for metric in job.metrics
+            if metric.card.kind == "sample"
+            for row in self.rows[sample.id, metric.card.id]
+        ]
+        sets = [row for m in job.metrics if m.card.kind == "set" for row in set_rows(m, job.suite, self.set_inputs(m))]
+        described = [self.describe(one) for one in self.generated]
+        write_table(folder / "scores.parquet", "scores", sample_rows)
+        write_table(folder / "samples.parquet", "samples", described)
+        write_table(folder / "sets.parquet", "sets", sets)
+        counts = count(described, sample_rows)
+        partial = job.spec.limit is not None or counts["ok"] < counts["expected"]
+        update(
+            self.run, status="partial" if partial else "complete", ended=now(), counts=counts,
+            allowed=allowed(job.spec.allow_failed, counts["expected"]), work=vars(executor.counts),
+        )  # fmt: skip
+
+    def describe(self, one: Subject) -> dict[str, Any]:
+        """The row of a sample in samples.parquet."""
+        from avbench.manifest import describe_clip
+
+        failed = [r for m in self.job.metrics if m.card.kind == "sample" for r in self.rows[one.sample.id, m.card.id]]
+        return describe_clip(one, failed)
+
+    def set_inputs(self, metric: Metric) -> SetInputs:
+        """role, sample ids -> rows of the clips that have all features, and why the others have not."""
+        by_name = {one.name: one for one in self.plan.subjects}
+
+        def rows(role: str, ids: Sequence[str]) -> tuple[Rows, dict[str, SampleError]]:
+            kept: list[str] = []
+            columns: dict[str, list[Any]] = {name: [] for name in features(metric)}
+            lost: dict[str, SampleError] = {}
+            for id in ids:
+                one = by_name[role, id]
+                try:
+                    values = {n: self.value(one, f, self.failures, {}) for n, f in features(metric).items()}
+                except SampleError as error:
+                    lost[id] = error
+                    continue
+                kept.append(id)
+                for name, value in values.items():
+                    columns[name].append(value)
+            return Rows(kept, columns), lost
+
+        return rows
+
+
+def make_clips(
+    job: Job, references: References, progress: Progress, failed: Callable[[str, SampleError], None]
+) -> dict[str, ClipFile]:
+    """Generate the clips that are not there yet."""
+    progress.phase(f"generating with {job.model.name}", len(job.suite.samples))
+
+    def report(sample: str, error: SampleError | None) -> None:
+        if error is not None:
+            failed(sample, error)
+        progress.step(sample, str(error or ""))
+
+    return generate_clips(job.model, job.suite, job.clips_folder, references.clip, job.spec.seed, report)
+
+
+def allowed(text: str, expected: int) -> int:
+    """`--allow-failed`: a count, or a percentage of the samples ("5%"), rounded down."""
+    try:
+        count = int(float(text[:-1]) / 100 * expected) if text.endswith("%") else int(text)
+    except ValueError:
+        count = -1
+    if count < 0:
+        raise UserError(f"--allow-failed {text}: give a count or a percentage, such as 3 or 5%")
+    return count
+
+
+def count(samples: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many samples are ok, failed and missing, and how many scores do not apply."""
+    found = {status: sum(row["status"] == status for row in samples) for status in ("ok", "failed", "missing")}
+    return {
+        "expected": len(samples), **found,
+        "not_applicable": sum(row["status"] == "not_applicable" for row in scores),
+    }  # fmt: skip

@@ -1,0 +1,318 @@
+"""Carrying out a plan: decode once, cut views, run encoders in batches that cross clips, store features.
+
+Clips arrive decoded, in chunks bounded by memory, while the next ones decode in threads. Within a chunk the features
+are computed level by level (a feature cut from others comes after them). Items of one encoder are pooled over all clips
+and views of the chunk, equal items are encoded once, and every batch has the encoder's full size (short ones are
+padded), so that what else is in a batch does not change a value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from avbench.clip import Clip
+from avbench.errors import SampleError, UserError
+from avbench.features import Context, Encoder, Feature, Network, Text
+from avbench.plan import Plan, Subject, needs_media
+from avbench.store import Value
+
+MB = 1 << 20
+CPU_BATCH = 8  # larger batches gain nothing on a CPU and cost more padding
+Outcome = Value | SampleError
+Pair = tuple[Subject, Feature]
+
+
+@dataclass
+class Settings:
+    """How to compute; nothing here may change a value.
+
+    device, precision: "cpu", "cuda:0"; "fp32", "bf16" (precision does change values and is part of every key).
+    threads:      decoders and view cutters.
+    chunk_bytes:  decoded clips and views held at once; ahead_bytes: decoded ahead of them.
+    batch:        cap on the encoders' own batch sizes, None for theirs.
+    """
+
+    device: str = "cpu"
+    precision: str = "fp32"
+    threads: int = 2
+    chunk_bytes: int = 1024 * MB
+    ahead_bytes: int = 1024 * MB
+    batch: int | None = None
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass
+class Counts:
+    """What was really done, for the manifest and the benchmarks."""
+
+    decodes: int = 0
+    forwards: dict[str, int] = field(default_factory=dict)
+    items: dict[str, int] = field(default_factory=dict)
+    distinct: dict[str, int] = field(default_factory=dict)
+
+
+class Networks:
+    """Loaded encoders, each built when first needed."""
+
+    def __init__(self, plan: Plan, settings: Settings) -> None:
+        self.plan, self.settings = plan, settings
+        self.loaded: dict[Encoder, Network] = {}
+
+    def get(self, encoder: Encoder) -> Network:
+        if encoder not in self.loaded:
+            self.loaded[encoder] = encoder.loader()(self.context(encoder))
+        return self.loaded[encoder]
+
+    def context(self, encoder: Encoder) -> Context:
+        options = self.settings.options.get(encoder.name, {})
+        if encoder.unit == "clip" and not encoder.weights:
+            return Context(None, None, {}, options)
+        import torch
+
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.settings.precision]
+        paths = {name: self.plan.weights[name].path for name in encoder.weights}
+        return Context(torch.device(self.settings.device), dtype, paths, options)
+
+
+@dataclass
+class Chunk:
+    """Decoded clips (or why not) and the features each lacks."""
+
+    clips: dict[Subject, Clip | SampleError | None] = field(default_factory=dict)
+    todo: dict[Subject, list[Feature]] = field(default_factory=dict)
+
+
+class Executor:
+    """The state of one execution: loaded networks and counts."""
+
+    def __init__(self, plan: Plan, settings: Settings) -> None:
+        self.plan, self.settings = plan, settings
+        self.networks = Networks(plan, settings)
+        self.counts = Counts()
+
+    def execute(self) -> Iterator[tuple[Subject, dict[Feature, Outcome]]]:
+        """Compute what the plan lacks; yields each subject's new features, or their errors, when its chunk is done.
+
+        Features are in the store before they are yielded.
+        """
+        with ThreadPoolExecutor(self.settings.threads, thread_name_prefix="avbench-view") as pool:
+            for chunk in self.chunks():
+                yield from self.run(chunk, pool).items()
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Group the work so that decoded clips of a chunk stay within `chunk_bytes`."""
+        from avbench.prefetch import decode_ahead
+
+        with_media = [(s, f) for s, f in self.plan.todo if any(needs_media(one) for one in f)]
+        without = [(s, f) for s, f in self.plan.todo if not any(needs_media(one) for one in f)]
+        if without:
+            yield Chunk({s: None for s, _ in without}, dict(without))
+        todo = dict(with_media)
+        chunk, held = Chunk(), 0
+        ahead = decode_ahead(jobs(todo), self.settings.threads, self.settings.ahead_bytes)
+        for (one, _), clip in ahead:
+            self.counts.decodes += 1
+            chunk.clips[one], chunk.todo[one] = clip, todo[one]
+            held += clip_bytes(clip)
+            if held >= self.settings.chunk_bytes:
+                yield chunk
+                chunk, held = Chunk(), 0
+        if chunk.todo:
+            yield chunk
+
+    def run(self, chunk: Chunk, pool: ThreadPoolExecutor) -> dict[Subject, dict[Feature, Outcome]]:
+        """All features of a chunk, level by level."""
+        results: dict[Subject, dict[Feature, Outcome]] = {one: {} for one in chunk.todo}
+        level = self.ready(chunk, results)
+        while level:
+            for (one, feature), outcome in self.level(level, chunk, results, pool):
+                results[one][feature] = outcome
+                if not isinstance(outcome, SampleError):
+                    self.save(one, feature, outcome)
+            level = self.ready(chunk, results)
+        return results
+
+    def ready(self, chunk: Chunk, results: Mapping[Subject, Mapping[Feature, Outcome]]) -> list[Pair]:
+        """Features whose needs are met by the store or by this chunk."""
+        return [
+            (one, feature)
+            for one, lacking in chunk.todo.items()
+            for feature in lacking
+            if feature not in results[one]
+            and all(need in results[one] or need not in lacking for need in feature.view.requires)
+        ]
+
+    def level(
+        self,
+        pairs: list[Pair],
+        chunk: Chunk,
+        results: Mapping[Subject, Mapping[Feature, Outcome]],
+        pool: ThreadPoolExecutor,
+    ) -> Iterator[tuple[Pair, Outcome]]:
+        """Cut the views of one level in threads, then encode: whole clips in the threads, items in batches."""
+        whole = [pair for pair in pairs if pair[1].encoder.unit == "clip"]
+        items = [pair for pair in pairs if pair[1].encoder.unit == "item"]
+        networks = {pair[1].encoder: self.networks.get(pair[1].encoder) for pair in whole}
+        running = [pool.submit(self.encode_clip, pair, chunk, results, networks[pair[1].encoder]) for pair in whole]
+        views = list(pool.map(lambda pair: self.cut(pair, chunk, results), items))
+        by_encoder: dict[Encoder, list[tuple[Pair, np.ndarray]]] = {}
+        for pair, view in zip(items, views):
+            if isinstance(view, SampleError):
+                yield pair, view
+            else:
+                by_encoder.setdefault(pair[1].encoder, []).append((pair, view))
+        for encoder, group in by_encoder.items():
+            yield from self.encode_items(encoder, group)
+        yield from zip(whole, (future.result() for future in running))
+
+    def cut(
+        self, pair: Pair, chunk: Chunk, results: Mapping[Subject, Mapping[Feature, Outcome]]
+    ) -> np.ndarray | SampleError:
+        """The view's array, or the error that belongs to this sample."""
+        one, feature = pair
+        clip = chunk.clips[one]
+        view = feature.view
+        if isinstance(clip, SampleError) and view.media:
+            return clip
+        try:
+            needs = [self.need(one, need, results[one]) for need in view.requires]
+            source: Any = one.sample.get(view.field) if isinstance(view, Text) else (clip if view.media else None)
+            if isinstance(view, Text) and not source:
+                raise SampleError("sample.no_text", f"{view.field} is empty")
+            array = view(source, *needs)
+        except SampleError as error:
+            return error
+        except (MemoryError, UserError):
+            raise
+        except Exception as error:
+            return SampleError("view.error", f"{type(view).__name__}: {type(error).__name__}: {error}")
+        if not len(array):
+            return SampleError("view.empty", f"{type(view).__name__} gave no items")
+        return array
+
+    def need(self, one: Subject, feature: Feature, done: Mapping[Feature, Outcome]) -> Value:
+        """A feature that another is cut from; its error is the error of both."""
+        value = done[feature] if feature in done else self.plan.store.get(self.plan.key(one, feature))
+        if isinstance(value, SampleError):
+            raise value
+        return value
+
+    def encode_clip(
+        self, pair: Pair, chunk: Chunk, results: Mapping[Subject, Mapping[Feature, Outcome]], network: Network
+    ) -> Outcome:
+        """A whole-clip encoder on one view."""
+        view = self.cut(pair, chunk, results)
+        if isinstance(view, SampleError):
+            return view
+        try:
+            return checked(network(view), pair[1].encoder)
+        except SampleError as error:
+            return error
+        except (MemoryError, UserError):
+            raise
+        except Exception as error:
+            return SampleError("encoder.error", f"{pair[1].encoder.name}: {type(error).__name__}: {error}")
+
+    def encode_items(self, encoder: Encoder, group: list[tuple[Pair, np.ndarray]]) -> Iterator[tuple[Pair, Outcome]]:
+        """Pool the items of many views by shape, encode each distinct one once, and deal the results out."""
+        places: dict[tuple[Any, ...], dict[bytes, int]] = {}
+        distinct: dict[tuple[Any, ...], list[Any]] = {}
+        rows: list[list[tuple[tuple[Any, ...], int]]] = []
+        for _, view in group:
+            row = []
+            for item in view:
+                kind, digest = item_identity(item)
+                index = places.setdefault(kind, {}).setdefault(digest, len(places.get(kind, {})))
+                if index == len(distinct.setdefault(kind, [])):
+                    distinct[kind].append(item)
+                row.append((kind, index))
+            rows.append(row)
+        self.count(encoder, sum(map(len, rows)), sum(map(len, distinct.values())))
+        try:
+            network = self.networks.get(encoder)
+            outputs = {kind: self.batches(encoder, network, items) for kind, items in distinct.items()}
+        except SampleError as error:
+            yield from ((pair, error) for pair, _ in group)
+            return
+        for (pair, _), row in zip(group, rows):
+            try:
+                yield pair, checked(np.stack([outputs[kind][index] for kind, index in row]), encoder)
+            except SampleError as error:
+                yield pair, error
+
+    def batches(self, encoder: Encoder, network: Network, items: Sequence[Any]) -> list[np.ndarray]:
+        """Forward passes of one fixed size; after an out-of-memory error the size is halved, down to one."""
+        import torch
+
+        size = min(
+            encoder.batch, self.settings.batch or (CPU_BATCH if self.settings.device == "cpu" else encoder.batch)
+        )
+        while True:
+            try:
+                with torch.inference_mode():
+                    return self.forward(encoder, network, items, size)
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                if size == 1:
+                    raise SampleError("encoder.out_of_memory", f"{encoder.name} at batch size 1: {error}") from None
+                size //= 2
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+
+    def forward(self, encoder: Encoder, network: Network, items: Sequence[Any], size: int) -> list[np.ndarray]:
+        import torch
+
+        found: list[np.ndarray] = []
+        for start in range(0, len(items), size):
+            part = items[start : start + size]
+            if isinstance(part[0], str):
+                result = network(list(part))
+            else:
+                padded = [*part, *[part[-1]] * (size - len(part))]
+                result = network(torch.from_numpy(np.stack(padded)).to(self.settings.device, non_blocking=True))
+            self.counts.forwards[encoder.name] = self.counts.forwards.get(encoder.name, 0) + 1
+            array = result.detach().float().cpu().numpy() if isinstance(result, torch.Tensor) else np.asarray(result)
+            found.extend(array[: len(part)])
+        return found
+
+    def count(self, encoder: Encoder, items: int, distinct: int) -> None:
+        self.counts.items[encoder.name] = self.counts.items.get(encoder.name, 0) + items
+        self.counts.distinct[encoder.name] = self.counts.distinct.get(encoder.name, 0) + distinct
+
+    def save(self, one: Subject, feature: Feature, value: Value) -> None:
+        meta = {"encoder": feature.encoder.key, "view": feature.view.key, "media": one.media, "feature": feature.key}
+        self.plan.store.put(self.plan.key(one, feature), value, meta)
+
+
+def jobs(todo: Mapping[Subject, list[Feature]]) -> list[tuple[Subject, frozenset[str]]]:
+    """What to decode: the subject and which streams its features look at."""
+    return [(one, frozenset().union(*(f.view.media for f in lacking))) for one, lacking in todo.items()]
+
+
+def clip_bytes(clip: Clip | SampleError | None) -> int:
+    """Memory a decoded clip takes."""
+    if not isinstance(clip, Clip):
+        return 0
+    return (clip.video.frames.nbytes if clip.video else 0) + (clip.audio.samples.nbytes if clip.audio else 0)
+
+
+def item_identity(item: Any) -> tuple[tuple[Any, ...], bytes]:
+    """(kind, digest) of an item: items of one kind can share a batch, equal digests are equal items."""
+    if isinstance(item, str):
+        return (str,), item.encode()
+    array = np.ascontiguousarray(item)
+    return (array.shape, array.dtype.str), hashlib.blake2b(array.view(np.uint8).data, digest_size=16).digest()
+
+
+def checked(value: Any, encoder: Encoder) -> Value:
+    """A feature as arrays; NaN and infinity never enter the store."""
+    arrays = value if isinstance(value, dict) else {"": np.asarray(value)}
+    for name, array in arrays.items():
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            raise SampleError("encoder.not_finite", f"{encoder.name} gave NaN or infinity {name}".rstrip())
+    return value if isinstance(value, dict) else arrays[""]

@@ -1,0 +1,127 @@
+"""The plan: which features must be computed for which clips, each once.
+
+The union of the features that all metrics need, deduplicated, with everything they are cut from, minus what the store
+holds. Nothing is decoded to make it; clips are hashed, because a feature belongs to bytes and not to a file name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from avbench.errors import MissingClip, SampleError
+from avbench.features import Encoder, Feature, Text
+from avbench.generator import ClipFile
+from avbench.metric import Metric, closure, features
+from avbench.store import Store, combine, file_digest, text_digest
+from avbench.suite import Sample
+from avbench.weights import Located
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One clip in one role, with the sample it belongs to. `media` is the digest of its bytes."""
+
+    role: str
+    sample: Sample
+    file: ClipFile | None
+    media: str = ""
+    error: SampleError | None = None
+
+    @property
+    def name(self) -> tuple[str, str]:
+        return self.role, self.sample.id
+
+
+def subject(role: str, sample: Sample, file: ClipFile | None) -> Subject:
+    """Hash a clip's bytes. A clip that is not there or cannot be read carries its error."""
+    if file is None:
+        return Subject(role, sample, None, error=MissingClip("clip.missing", f"no clip for sample {sample.id}"))
+    try:
+        digest = file_digest(*(path for path in (file.video, file.audio) if path is not None))
+    except OSError as error:
+        return Subject(role, sample, file, error=SampleError("clip.unreadable", f"{file.main.name}: {error.strerror}"))
+    return Subject(role, sample, file, digest)
+
+
+def subjects(role: str, samples: Sequence[Sample], files: Mapping[str, ClipFile], threads: int = 4) -> list[Subject]:
+    """The subjects of a role, hashed in threads."""
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda sample: subject(role, sample, files.get(sample.id)), samples))
+
+
+def needs_media(feature: Feature) -> bool:
+    """Whether the feature, or one it is cut from, looks at the clip."""
+    return any(one.view.media for one in closure(feature))
+
+
+def encoders(wanted: Iterable[Feature]) -> list[Encoder]:
+    """The distinct encoders behind these features, in order of first need."""
+    return list(dict.fromkeys(one.encoder for feature in wanted for one in closure(feature)))
+
+
+@dataclass
+class Plan:
+    """What is to be computed.
+
+    wanted:  role -> features, with all they are cut from, dependencies first.
+    todo:    the features each subject lacks.
+    """
+
+    metrics: list[Metric]
+    subjects: list[Subject]
+    store: Store
+    weights: Mapping[str, Located]
+    precision: str
+    decoder: str
+    wanted: dict[str, list[Feature]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        generated = [f for metric in self.metrics for one in features(metric).values() for f in closure(one)]
+        against = [m for m in self.metrics if m.card.kind == "set" and m.card.reference]
+        real = [f for metric in against for one in features(metric).values() for f in closure(one)]
+        self.wanted = {"generated": list(dict.fromkeys(generated)), "reference": list(dict.fromkeys(real))}
+
+    def key(self, one: Subject, feature: Feature) -> str:
+        """The store key of a feature of a subject: everything that decides its value."""
+        chain = closure(feature)
+        digests = [self.weights[name].sha256 for part in chain for name in part.encoder.weights]
+        texts = [text_digest(str(one.sample.get(p.view.field))) for p in chain if isinstance(p.view, Text)]
+        media = [one.media, self.decoder] if needs_media(feature) else []
+        return combine(feature.key, self.precision, *digests, *texts, *media)
+
+    def lacks(self, one: Subject) -> list[Feature]:
+        """The features of a subject that the store does not hold; none where the clip itself is in error."""
+        wanted = self.wanted[one.role]
+        return [f for f in wanted if not (one.error and needs_media(f)) and self.key(one, f) not in self.store]
+
+    @cached_property
+    def todo(self) -> list[tuple[Subject, list[Feature]]]:
+        """Subjects with work left, in order. Equal bytes in two roles are computed once."""
+        seen: set[str] = set()
+        found = []
+        for one in self.subjects:
+            lacking = [f for f in self.lacks(one) if (key := self.key(one, f)) not in seen and not seen.add(key)]  # type: ignore[func-returns-value]
+            if lacking:
+                found.append((one, lacking))
+        return found
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Counts for `--dry-run` and the head of a run."""
+        work: dict[str, int] = {}
+        for _, lacking in self.todo:
+            for feature in lacking:
+                work[feature.encoder.name] = work.get(feature.encoder.name, 0) + 1
+        total = sum(len(self.wanted[one.role]) for one in self.subjects)
+        return {
+            "clips": len(self.subjects),
+            "decodes": sum(any(needs_media(f) for f in lacking) for _, lacking in self.todo),
+            "features": total,
+            "cached": total - sum(len(lacking) for _, lacking in self.todo),
+            "encoders": work,
+            "weights": {name: located.sha256[:12] for name, located in self.weights.items()},
+        }

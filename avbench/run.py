@@ -1,0 +1,211 @@
+"""The run folder: the record of one generator on one suite.
+
+    run.json         manifest, rewritten atomically
+    samples.parquet  one row per sample
+    scores.parquet   long form: sample, metric, field, value, status, reason
+    sets.parquet     set metrics: metric, subset, n, n_ref, value, ...
+    journal.jsonl    append-only while running; what a resume reads
+
+The journal survives a kill at any moment: a line is whole or it is the last and ignored. Tables are written once, at the
+end, from rows in suite order, so that how the work was divided cannot show.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from avbench.errors import UserError
+from avbench.store import write_atomic, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 1
+COLUMNS: dict[str, dict[str, str]] = {
+    "scores": {
+        "sample": "string", "metric": "string", "field": "string", "value": "double", "status": "string", "reason": "string",
+    },
+    "samples": {
+        "sample": "string", "index": "int64", "status": "string", "reason": "string", "path": "string", "audio_path": "string",
+        "sha256": "string", "bytes": "int64", "tags": "list", "text": "string", "video_text": "string",
+        "audio_text": "string", "speech_text": "string", "language": "string", "video_codec": "string",
+        "audio_codec": "string", "width": "int64", "height": "int64", "fps": "double", "frames": "int64",
+        "video_seconds": "double", "audio_seconds": "double", "sample_rate": "int64", "channels": "int64",
+        "audio_start": "double",
+    },
+    "sets": {
+        "metric": "string", "field": "string", "subset": "string", "n": "int64", "n_ref": "int64", "value": "double",
+        "floor": "double", "self": "double", "status": "string", "reason": "string", "notes": "string",
+    },
+}  # fmt: skip
+
+
+@dataclass
+class Run:
+    """A finished or unfinished run on disk; `scores`, `samples` and `sets` are pandas frames."""
+
+    folder: Path
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        path = self.folder / "run.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+        except FileNotFoundError:
+            raise UserError(f"{self.folder} is no run folder: it has no run.json") from None
+        except ValueError as error:
+            raise UserError(f"{path} is not valid JSON: {error}") from None
+
+    @cached_property
+    def scores(self) -> "pd.DataFrame":
+        return self._table("scores")
+
+    @cached_property
+    def samples(self) -> "pd.DataFrame":
+        return self._table("samples")
+
+    @cached_property
+    def sets(self) -> "pd.DataFrame":
+        return self._table("sets")
+
+    def _table(self, name: str) -> "pd.DataFrame":
+        import pandas as pd
+
+        path = self.folder / f"{name}.parquet"
+        if not path.is_file():
+            raise UserError(f"{self.folder} has no {path.name}: its status is {self.manifest.get('status')!r}")
+        return pd.read_parquet(path)
+
+    @property
+    def model(self) -> str:
+        return str(self.manifest["model"]["name"])
+
+    @property
+    def suite(self) -> str:
+        return str(self.manifest["suite"]["name"])
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "journal.jsonl"
+
+
+def safe(name: str) -> str:
+    """A name as a single folder name."""
+    kept = "".join(c if c.isalnum() or c in "-_.+@" else "_" for c in name).strip(".")
+    return kept or "_"
+
+
+def model_folder(out: Path, suite: str, model: str) -> Path:
+    """runs/<suite>/<model>; the slash of a subset becomes '+'."""
+    return out / safe(suite.replace("/", "+")) / safe(model)
+
+
+def runs_in(out: Path, suite: str | None = None, model: str | None = None) -> list[Run]:
+    """All run folders below `out`, oldest first."""
+    found = [Run(path.parent) for path in sorted(out.glob("*/*/*/run.json"))]
+    if suite is not None:
+        found = [run for run in found if run.suite == suite]
+    if model is not None:
+        found = [run for run in found if run.model == model]
+    return sorted(found, key=lambda run: (run.manifest["started"], run.folder.name))
+
+
+def open_run(out: Path, manifest: dict[str, Any], fresh: bool = False) -> tuple[Run, bool]:
+    """The unfinished run of the same specification, or a new folder. Returns (run, resumed)."""
+    folder = model_folder(out, manifest["suite"]["name"], manifest["model"]["name"])
+    if not fresh:
+        for path in sorted(folder.glob(f"*-{manifest['digest'][:10]}/run.json"), reverse=True):
+            run = Run(path.parent)
+            if run.manifest["status"] in ("running", "interrupted", "failed"):
+                update(run, **{**manifest, "started": run.manifest["started"], "status": "running"})
+                return run, True
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    path = folder / f"{stamp}-{manifest['digest'][:10]}"
+    count = 1
+    while path.exists():
+        count += 1
+        path = folder / f"{stamp}.{count}-{manifest['digest'][:10]}"
+    path.mkdir(parents=True)
+    run = Run(path)
+    write_json(path / "run.json", {"schema": SCHEMA, "status": "running", "started": now(), **manifest})
+    return run, False
+
+
+def update(run: Run, **changes: Any) -> None:
+    """Change the manifest on disk."""
+    manifest = {**run.manifest, **changes}
+    write_json(run.folder / "run.json", manifest)
+    run.__dict__["manifest"] = manifest
+
+
+def now() -> str:
+    """UTC, ISO 8601, seconds."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+class Journal:
+    """Append-only lines; each is flushed to the operating system before the next clip is begun."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        cut_torn_line(path)
+        self.stream = path.open("a", encoding="utf-8")
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        self.stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        self.stream.flush()
+
+    def close(self) -> None:
+        self.stream.flush()
+        os.fsync(self.stream.fileno())
+        self.stream.close()
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def cut_torn_line(path: Path) -> None:
+    """Remove a last line that a kill left unfinished, so that the next one starts at a line's beginning."""
+    if not path.is_file():
+        return
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole != len(data):
+        write_atomic(path, data[:whole])
+
+
+def read_journal(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a journal."""
+    if not path.is_file():
+        return
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
+
+
+def write_table(path: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as parquet with the columns of `COLUMNS[name]`: same rows, same bytes."""
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {"string": pa.string(), "double": pa.float64(), "int64": pa.int64(), "list": pa.list_(pa.string())}
+    schema = pa.schema([(column, kinds[kind]) for column, kind in COLUMNS[name].items()])
+    rows = list(rows)
+    table = pa.table({c: pa.array([row.get(c) for row in rows], schema.field(c).type) for c in COLUMNS[name]}, schema)
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    write_atomic(path, sink.getvalue())
