@@ -1,11 +1,11 @@
 """Lets a git checkout work in place, installed or not: `avbench.metrics` is the folder `metrics/` beside `avbench/`."""
 
 import sys
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Sequence
 
 PACKS = ("metrics", "suites", "baselines", "reference_models")
 HERE = Path(__file__).resolve().parent

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import TYPE_CHECKING, Any
 
 from avbench.errors import UserError
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 
 
-def read_state(path: Path) -> dict[str, "Tensor"]:
+def read_state(path: Path) -> dict[str, Tensor]:
     """Read a state dict {key: tensor} from `.safetensors`, or from a PyTorch file with `weights_only=True`.
 
     A file that wraps the state dict in one of `WRAPPERS` is unwrapped. TorchScript archives and pickles that hold
@@ -43,7 +44,7 @@ def read_tensors(path: Path) -> Any:
         raise UserError(f"{path} is not a readable checkpoint: {str(error).splitlines()[0]}") from None
 
 
-def unwrap(loaded: Any, path: Path) -> dict[str, "Tensor"]:
+def unwrap(loaded: Any, path: Path) -> dict[str, Tensor]:
     """The state dict inside what a file held."""
     import torch
 

@@ -18,8 +18,8 @@ from avbench.manifest import describe
 from avbench.metric import Metric, Rows, features
 from avbench.plan import Plan, Subject, encoders, needs_media, subjects
 from avbench.progress import Progress, Silent
-from avbench.run import Journal, Run, model_folder, now, open_run, read_journal, update, write_table
 from avbench.references import References
+from avbench.run import Journal, Run, model_folder, now, open_run, read_journal, update, write_table
 from avbench.score import Row, SetInputs, score, score_key, set_rows
 from avbench.store import Store
 from avbench.suite import Suite, load_suite
@@ -215,7 +215,7 @@ class Evaluation:
         one: Subject,
         metrics: Iterable[Metric],
         failures: Mapping[str, SampleError],
-        fresh: Mapping[Feature, Outcome] = {},  # noqa: B006 - never written to
+        fresh: Mapping[Feature, Outcome] = {},
     ) -> None:
         """All sample metrics of one clip; what the journal already holds for the same inputs is taken from there."""
         bad = None

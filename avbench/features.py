@@ -4,10 +4,10 @@ This module is imported by every metric file and imports no torch.
 
 View
     A frozen dataclass with `__call__(self, clip) -> np.ndarray` whose first axis counts *items* (frames, windows,
-    segments). It must be deterministic, and its `repr` together with its `version` is its identity. Views return compact arrays (uint8
-    frames, float32 waveforms or mels); normalisation by constants belongs to the encoder, on the device. A view raises
-    `NotApplicable` or `SampleError` where the clip cannot give it, never returns an empty array. A view that is cut from
-    other features (a head over segment features, a face track) names them in `requires` and is called as
+    segments). It must be deterministic; its `repr` together with its `version` is its identity. Views return compact
+    arrays (uint8 frames, float32 waveforms or mels); normalisation by constants belongs to the encoder, on the device.
+    A view raises `NotApplicable` or `SampleError` where the clip cannot give it, never returns an empty array. One that
+    is cut from other features (a head over segment features, a face track) names them in `requires` and is called as
     `view(clip, *features)`; one that needs no pixels or samples says `media = frozenset()` and gets `clip=None`.
     A view of text is `Text(field)`: called with the sample's string, returns one item.
 
@@ -21,9 +21,10 @@ Encoder
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Literal, Mapping, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -41,7 +42,7 @@ class View:
     version: ClassVar[int] = 1
 
     @property
-    def requires(self) -> tuple["Feature", ...]:
+    def requires(self) -> tuple[Feature, ...]:
         """Features of the same sample this view is cut from, besides the clip."""
         return ()
 
@@ -50,7 +51,7 @@ class View:
         """Identity of the recipe: its class, version and fields."""
         return f"{type(self).__module__}.{self!r}@{self.version}"
 
-    def __call__(self, clip: "Clip", *features: Any) -> np.ndarray:
+    def __call__(self, clip: Clip, *features: Any) -> np.ndarray:
         raise NotImplementedError(f"{type(self).__name__} must define __call__")
 
 
@@ -74,8 +75,8 @@ class Context:
     options: settings from the command line or `avbench.toml` that belong to this encoder.
     """
 
-    device: "torch.device | None"
-    dtype: "torch.dtype | None"
+    device: torch.device | None
+    dtype: torch.dtype | None
     weights: Mapping[str, Path] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 

@@ -81,7 +81,7 @@ class Live:
         self.task: Any = None
         self.problems = 0
 
-    def __enter__(self) -> "Live":
+    def __enter__(self) -> Live:
         self.bars.start()
         return self
 
@@ -112,5 +112,6 @@ class Live:
 def headline(summary: Mapping[str, Any]) -> str:
     """The plan in one line."""
     todo = ", ".join(f"{name} {count}" for name, count in summary["encoders"].items())
-    head = f"{summary['clips']} clips, {summary['decodes']} to decode, features {summary['cached']}/{summary['features']} cached"
+    cached = f"{summary['cached']}/{summary['features']} features cached"
+    head = f"{summary['clips']} clips, {summary['decodes']} to decode, {cached}"
     return f"{head}; to encode: {todo}" if todo else head

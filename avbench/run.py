@@ -6,8 +6,8 @@
     sets.parquet     set metrics: metric, subset, n, n_ref, value, ...
     journal.jsonl    append-only while running; what a resume reads
 
-The journal survives a kill at any moment: a line is whole or it is the last and ignored. Tables are written once, at the
-end, from rows in suite order, so that how the work was divided cannot show.
+The journal survives a kill at any moment: a line is whole or it is the last and ignored. Tables are written once, at
+the end, from rows in suite order, so that how the work was divided cannot show.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 SCHEMA = 1
 COLUMNS: dict[str, dict[str, str]] = {
     "scores": {
-        "sample": "string", "metric": "string", "field": "string", "value": "double", "status": "string", "reason": "string",
+        "sample": "string", "metric": "string", "field": "string", "value": "double", "status": "string",
+        "reason": "string",
     },
     "samples": {
-        "sample": "string", "index": "int64", "status": "string", "reason": "string", "path": "string", "audio_path": "string",
-        "sha256": "string", "bytes": "int64", "tags": "list", "text": "string", "video_text": "string",
-        "audio_text": "string", "speech_text": "string", "language": "string", "video_codec": "string",
+        "sample": "string", "index": "int64", "status": "string", "reason": "string", "path": "string",
+        "audio_path": "string", "sha256": "string", "bytes": "int64", "tags": "list", "text": "string",
+        "video_text": "string", "audio_text": "string", "speech_text": "string", "language": "string", "video_codec": "string",
         "audio_codec": "string", "width": "int64", "height": "int64", "fps": "double", "frames": "int64",
         "video_seconds": "double", "audio_seconds": "double", "sample_rate": "int64", "channels": "int64",
         "audio_start": "double",
@@ -64,18 +65,18 @@ class Run:
             raise UserError(f"{path} is not valid JSON: {error}") from None
 
     @cached_property
-    def scores(self) -> "pd.DataFrame":
+    def scores(self) -> pd.DataFrame:
         return self._table("scores")
 
     @cached_property
-    def samples(self) -> "pd.DataFrame":
+    def samples(self) -> pd.DataFrame:
         return self._table("samples")
 
     @cached_property
-    def sets(self) -> "pd.DataFrame":
+    def sets(self) -> pd.DataFrame:
         return self._table("sets")
 
-    def _table(self, name: str) -> "pd.DataFrame":
+    def _table(self, name: str) -> pd.DataFrame:
         import pandas as pd
 
         path = self.folder / f"{name}.parquet"
@@ -167,7 +168,7 @@ class Journal:
         os.fsync(self.stream.fileno())
         self.stream.close()
 
-    def __enter__(self) -> "Journal":
+    def __enter__(self) -> Journal:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -12,6 +12,7 @@ import os
 import shutil
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
@@ -152,10 +153,8 @@ def cached_digest(path: Path) -> str:
     if entry and entry["stamp"] == stamp:
         return str(entry["sha256"])
     sha = file_digest(path)
-    try:
+    with suppress(OSError):  # a read-only cache costs time, not correctness
         write_json(book, {**known, str(path.resolve()): {"stamp": stamp, "sha256": sha}})
-    except OSError:
-        pass  # a read-only cache costs time, not correctness
     return sha
 
 
