@@ -12,7 +12,7 @@ from typing import Any
 from avbench.errors import SampleError, UserError
 from avbench.execute import Executor, Outcome, Settings
 from avbench.features import Feature
-from avbench.generator import ClipFile, Model, generate_clips, load_model
+from avbench.generator import AUDIO, ClipFile, Model, find_clips, generate_clips, load_model
 from avbench.groups import resolve
 from avbench.manifest import describe
 from avbench.metric import Metric, Rows, features
@@ -22,7 +22,7 @@ from avbench.references import References
 from avbench.run import Journal, Run, model_folder, now, open_run, read_journal, update, write_table
 from avbench.score import Row, SetInputs, score, score_key, set_rows
 from avbench.store import Store
-from avbench.suite import Suite, load_suite
+from avbench.suite import Sample, Suite, load_suite
 from avbench.weights import Located, locate_all
 
 
@@ -328,3 +328,75 @@ def count(samples: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, An
         "expected": len(samples), **found,
         "not_applicable": sum(row["status"] == "not_applicable" for row in scores),
     }  # fmt: skip
+
+
+def preview(spec: Spec) -> dict[str, Any]:
+    """The plan of a specification, without computing or writing anything. Models that generate are not run."""
+    from avbench.media import DECODER
+
+    job = resolve_spec(spec)
+    files = job.model.locate(job.suite) if job.model.locate else find_clips(job.clips_folder, job.suite)
+    generated = subjects("generated", job.suite.samples, files)
+    plan = Plan(job.metrics, generated, job.store, job.weights, spec.settings.precision, DECODER)
+    return {
+        "suite": job.suite.name,
+        "model": job.model.name,
+        "metrics": ", ".join(metric.card.id for metric in job.metrics),
+        "present": sum(one.file is not None for one in generated),
+        **plan.summary,
+    }
+
+
+def score_clip(
+    path: Path, prompt: str, speech: str, metrics: str, device: str, weights: Mapping[str, Path]
+) -> list[dict[str, Any]]:
+    """The sample metrics of one file, as rows with metric, field, value, unit, status and reason."""
+    from avbench.media import DECODER
+    from avbench.registry import metrics as registry
+
+    if not path.is_file():
+        raise UserError(f"{path} does not exist")
+    found = [registry.get(name) for name in resolve(name.strip() for name in metrics.split(","))]
+    found = [metric for metric in found if metric.card.kind == "sample"]
+    sample = Sample("clip", 0, prompt, speech_text=speech)
+    file = ClipFile(None, path) if path.suffix.lower() in AUDIO else ClipFile(path)
+    needed = {w for metric in found for e in encoders(features(metric).values()) for w in e.weights}
+    one = subjects("generated", [sample], {"clip": file})[0]
+    plan = Plan(found, [one], Store(), locate_all(needed, weights), "fp32", DECODER)
+    outcomes: dict[Feature, Outcome] = {}
+    for _, new in Executor(plan, Settings(device=pick_device(device))).execute():
+        outcomes.update(new)
+
+    def value(feature: Feature) -> Any:
+        outcome = outcomes[feature] if feature in outcomes else plan.store.get(plan.key(one, feature))
+        if isinstance(outcome, SampleError):
+            raise outcome
+        return outcome
+
+    return [
+        {"metric": metric.card.id, "unit": metric.card.unit if not row.field else "", **vars(row)}
+        for metric in found
+        for row in score(metric, one, value)
+    ]
+
+
+def generate(
+    model: str, suite: str, out: Path, limit: int | None, seed: int, progress: Progress
+) -> tuple[dict[str, ClipFile], dict[str, str]]:
+    """Make the clips of a suite into `out`; returns what lies there and {sample: why not}."""
+    found, made = load_suite(suite).limit(limit), load_model(model)
+    if made.locate is not None:
+        raise UserError(f"{made.name} is a folder of clips; there is nothing to generate")
+    problems: dict[str, str] = {}
+    progress.phase(f"generating with {made.name}", len(found.samples))
+
+    def report(sample: str, error: SampleError | None) -> None:
+        if error is not None:
+            problems[sample] = str(error)
+        progress.step(sample, str(error or ""))
+
+    clips = generate_clips(made, found, out, References(found).clip, seed, report)
+    for sample in found.samples:
+        if sample.id not in clips:
+            problems.setdefault(sample.id, "generate.none: the generator made no such clip")
+    return clips, problems

@@ -23,6 +23,7 @@ from avbench.plan import Plan, Subject, needs_media
 from avbench.store import Value
 
 MB = 1 << 20
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 CPU_BATCH = 8  # larger batches gain nothing on a CPU and cost more padding
 Outcome = Value | SampleError
 Pair = tuple[Subject, Feature]
@@ -75,7 +76,7 @@ class Networks:
             return Context(None, None, {}, options)
         import torch
 
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.settings.precision]
+        dtype = getattr(torch, PRECISIONS[self.settings.precision])
         paths = {name: self.plan.weights[name].path for name in encoder.weights}
         return Context(torch.device(self.settings.device), dtype, paths, options)
 

@@ -79,7 +79,7 @@ class Model:
     locate: Callable[[Suite], dict[str, ClipFile]] | None = None
     make: Callable[[], Generating] | None = None
     run: Callable[[Path, Path], None] | None = None
-    origin: str = field(default="", compare=False)
+    about: str = field(default="", compare=False)
 
     @property
     def digest(self) -> str:

@@ -36,8 +36,8 @@ COLUMNS: dict[str, dict[str, str]] = {
     "samples": {
         "sample": "string", "index": "int64", "status": "string", "reason": "string", "path": "string",
         "audio_path": "string", "sha256": "string", "bytes": "int64", "tags": "list", "text": "string",
-        "video_text": "string", "audio_text": "string", "speech_text": "string", "language": "string", "video_codec": "string",
-        "audio_codec": "string", "width": "int64", "height": "int64", "fps": "double", "frames": "int64",
+        "video_text": "string", "audio_text": "string", "speech_text": "string", "language": "string",
+        "video_codec": "string", "audio_codec": "string", "width": "int64", "height": "int64", "fps": "double", "frames": "int64",
         "video_seconds": "double", "audio_seconds": "double", "sample_rate": "int64", "channels": "int64",
         "audio_start": "double",
     },
@@ -210,3 +210,18 @@ def write_table(path: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> Non
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     write_atomic(path, sink.getvalue())
+
+
+def find_run(name: str, out: Path, suite: str | None = None) -> Run:
+    """A run folder, or the latest finished run of the model of this name below `out`."""
+    path = Path(name)
+    if (path / "run.json").is_file():
+        return Run(path)
+    if path.name == "run.json" and path.is_file():
+        return Run(path.parent)
+    done = [run for run in runs_in(out, suite, name) if run.manifest["status"] in ("complete", "partial")]
+    if not done:
+        models = sorted({run.model for run in runs_in(out, suite)})
+        have = f"; models with runs there: {', '.join(models)}" if models else ""
+        raise UserError(f"{name} is neither a run folder nor a model with a finished run in {out}{have}")
+    return done[-1]

@@ -1,0 +1,180 @@
+"""`eval`, `score`, `generate`."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from avbench.cli.common import Json, command, parse_weights, print_json, print_table
+
+MODEL = typer.Option(..., "--model", "-m", help="A folder of clips, a name in avbench.toml, or a registered model.")
+SUITE = typer.Option(..., "--suite", "-s", help="A suite's name (with /subset), or a .jsonl, .csv or .toml file.")
+METRICS = typer.Option("", "--metrics", help="Metric ids and groups, comma-separated; the suite's own if not given.")
+DEVICE = typer.Option("auto", "--device", help="auto, cpu or cuda:0.")
+LIMIT = typer.Option(None, "--limit", min=1, help="Only the first N samples; the run is marked partial.")
+OUT = typer.Option(Path("runs"), "--out", help="Folder of runs.")
+WEIGHTS = typer.Option([], "--weights", help="NAME=FILE: use this local checkpoint; repeatable.")
+SEED = typer.Option(0, "--seed", help="Seed of generation.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("eval")(eval_command)
+    app.command("score")(score_command)
+    app.command("generate")(generate_command)
+
+
+@command
+def eval_command(
+    model: str = MODEL,
+    suite: str = SUITE,
+    metrics: str = METRICS,
+    device: str = DEVICE,
+    limit: int | None = LIMIT,
+    out: Path = OUT,
+    allow_failed: str = typer.Option("0", help="Failed or missing samples tolerated: N or P%."),
+    weights: list[str] = WEIGHTS,
+    seed: int = SEED,
+    precision: str = typer.Option("fp32", help="fp32 (parity is stated for it), bf16 or fp16."),
+    threads: int = typer.Option(2, min=1, help="Threads that decode and cut views."),
+    batch: int | None = typer.Option(None, min=1, help="Cap on items per forward pass."),
+    fresh: bool = typer.Option(False, "--fresh", help="Begin a new run even where an unfinished one can be resumed."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Print the plan and stop."),
+    json: bool = Json,
+) -> None:
+    """Score a generator on a suite: a table here, a run folder, and `avbench report` for the page."""
+    from avbench.errors import UserError
+    from avbench.evaluate import Spec, perform, pick_device
+    from avbench.execute import PRECISIONS, Settings
+
+    if precision not in PRECISIONS:
+        raise UserError(f"--precision {precision}: use one of {', '.join(PRECISIONS)}")
+    names = tuple(name.strip() for name in metrics.split(",") if name.strip())
+    settings = Settings(device=pick_device(device), precision=precision, threads=threads, batch=batch)
+    spec = Spec(model, suite, names, limit, seed, parse_weights(weights), out, allow_failed, fresh, settings)
+    if dry_run:
+        print_plan(spec, json)
+        return
+    with progress_for(quiet=json) as progress:
+        run = perform(spec, progress)
+    print_run(run, json)
+    counts = run.manifest["counts"]
+    if counts["failed"] + counts["missing"] > run.manifest["allowed"]:
+        raise typer.Exit(3)
+
+
+def progress_for(quiet: bool) -> AbstractContextManager[Any]:
+    """A live bar on a terminal, plain lines elsewhere."""
+    from avbench.progress import Live, Plain
+
+    return Live() if sys.stderr.isatty() and not quiet else nullcontext(Plain())
+
+
+def print_plan(spec: Any, as_json: bool) -> None:
+    """What would be done."""
+    from avbench.evaluate import preview
+
+    summary = preview(spec)
+    if as_json:
+        print_json(summary)
+        return
+    rows = [
+        [key, value if isinstance(value, str) else str(value)] for key, value in summary.items() if key != "encoders"
+    ]
+    print_table(["plan", ""], rows)
+    print_table(["encoder", "clips"], [[n, str(c)] for n, c in summary["encoders"].items()], right=["clips"])
+
+
+def print_run(run: Any, as_json: bool) -> None:
+    """The table of a run, its counts and its unverified weights."""
+    from avbench.results import document, summarise
+
+    if as_json:
+        print_json(document(run))
+        return
+    manifest, counts = run.manifest, run.manifest["counts"]
+    print_results(summarise(run))
+    typer.echo(
+        f"\n{manifest['suite']['name']} {manifest['suite']['version']} · {manifest['model']['name']} · "
+        f"{counts['expected']} samples: {counts['ok']} ok, {counts['failed']} failed, {counts['missing']} missing"
+    )
+    if manifest["unverified_weights"]:
+        typer.echo(f"UNVERIFIED WEIGHTS: {', '.join(manifest['unverified_weights'])} (digest is not the published one)")
+    for line in failures(run):
+        typer.echo(line)
+    typer.echo(f"{run.folder}\navbench report {run.folder}")
+
+
+def print_results(rows: list[Any]) -> None:
+    """One line per metric."""
+    from avbench.results import arrow, number
+
+    lines = []
+    for row in rows:
+        interval = f"[{number(row.low)}, {number(row.high)}]" if row.low is not None else ""
+        name = f"{row.metric} {arrow(row.better)}" if not row.field else f"  · {row.field}"
+        lost = [f"{n} {word}" for n, word in ((row.failed, "failed"), (row.missing, "missing"), (row.not_applicable, "n/a"))
+                if n and not row.field]  # fmt: skip
+        lines.append([name, number(row.value), row.unit, interval, str(row.n), ", ".join(lost), row.note])
+    print_table(["metric", "value", "unit", "95 % interval", "n", "without", "note"], lines, right=["value", "n"])
+
+
+def failures(run: Any, most: int = 3) -> list[str]:
+    """The first failures, grouped by reason code."""
+    bad = run.samples[run.samples["status"] != "ok"]
+    lines = []
+    for code, group in bad.groupby(bad["reason"].str.partition(":")[0]):
+        names = ", ".join(group["sample"].head(most)) + (", ..." if len(group) > most else "")
+        lines.append(f"{len(group)} × {code}: {names}: {group['reason'].iloc[0].partition(': ')[2]}")
+    return lines
+
+
+@command
+def score_command(
+    clip: Path = typer.Argument(..., help="A video or audio file."),
+    prompt: str = typer.Option("", help="The caption, for metrics that compare with text."),
+    speech: str = typer.Option("", help="What should be said, for WER and CER."),
+    metrics: str = typer.Option("fast", help="Sample metrics or groups, comma-separated."),
+    device: str = DEVICE,
+    weights: list[str] = WEIGHTS,
+    json: bool = Json,
+) -> None:
+    """Score one clip: sample metrics only, no suite, no run folder."""
+    from avbench.evaluate import score_clip
+
+    rows = score_clip(clip, prompt, speech, metrics, device, parse_weights(weights))
+    if json:
+        print_json(rows)
+        return
+    table = [
+        [r["metric"] + (f" · {r['field']}" if r["field"] else ""), f"{r['value']:.4g}" if r["status"] == "ok" else r["status"],
+         r["unit"], r["reason"]]
+        for r in rows
+    ]  # fmt: skip
+    print_table(["metric", "value", "unit", "why"], table, right=["value"])
+
+
+@command
+def generate_command(
+    model: str = MODEL,
+    suite: str = SUITE,
+    out: Path = typer.Option(..., "--out", help="Folder that receives <id>.mp4."),
+    limit: int | None = LIMIT,
+    seed: int = SEED,
+    json: bool = Json,
+) -> None:
+    """Make the clips of a suite; those that exist are kept, so repeating the command continues it."""
+    from avbench.evaluate import generate
+
+    with progress_for(quiet=json) as progress:
+        made, problems = generate(model, suite, out, limit, seed, progress)
+    if json:
+        print_json({"out": str(out), "clips": sorted(made), "failed": problems})
+    else:
+        typer.echo(f"{len(made)} clips in {out}")
+    if problems:
+        raise typer.Exit(3)

@@ -1,0 +1,129 @@
+"""A run in numbers: what `eval` prints, `report` shows and `--json` returns, computed once here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from avbench.run import Run
+from avbench.stats import mean_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One metric (or one of its fields) on one subset of a run. `value` is None where no clip has one."""
+
+    metric: str
+    field: str
+    subset: str
+    kind: str
+    better: str
+    unit: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    failed: int
+    missing: int
+    not_applicable: int
+    note: str = ""
+
+
+def summarise(run: Run, subset: str = "") -> list[Summary]:
+    """All metrics of a run on one subset ("" for all samples), in the order of the run."""
+    from avbench.registry import metrics
+
+    found = []
+    for name in [one["id"] for one in run.manifest["metrics"]]:
+        card = metrics.get(name).card
+        rows = sample_summaries(run, card, subset) if card.kind == "sample" else set_summaries(run, card, subset)
+        found.extend(rows)
+    return found
+
+
+def chosen(run: Run, subset: str) -> pd.Series:
+    """Ids of the samples of a subset."""
+    samples = run.samples
+    return samples["sample"] if not subset else samples["sample"][samples["tags"].map(lambda tags: subset in tags)]
+
+
+def sample_summaries(run: Run, card: Any, subset: str) -> list[Summary]:
+    """Mean and interval of each field over the samples that have a value."""
+    scores = run.scores[run.scores["metric"] == card.id]
+    scores = scores[scores["sample"].isin(chosen(run, subset))]
+    status = scores["status"].value_counts()
+    bad = {name: int(status.get(name, 0)) for name in ("failed", "missing", "not_applicable")}
+    ok = scores[scores["status"] == "ok"]
+    fields = list(dict.fromkeys(["", *ok["field"]]))
+    return [field_summary(card, field, subset, ok[ok["field"] == field]["value"].to_numpy(), bad) for field in fields]
+
+
+def field_summary(card: Any, field: str, subset: str, values: np.ndarray, bad: dict[str, int]) -> Summary:
+    """Mean, interval and counts of one field."""
+    interval = mean_interval(values, seed=0) if len(values) else None
+    note = "" if interval or not len(values) else f"n = {len(values)}: no interval below 10"
+    value = float(values.mean()) if len(values) else None
+    low, high = (interval.low, interval.high) if interval else (None, None)
+    return Summary(
+        card.id, field, subset, "sample", card.better if not field else "none", card.unit if not field else "",
+        value, low, high, len(values), note=note, **bad,
+    )  # fmt: skip
+
+
+def set_summaries(run: Run, card: Any, subset: str) -> list[Summary]:
+    """The stored value of a set metric with what qualifies it; such values carry no interval."""
+    sets = run.sets[(run.sets["metric"] == card.id) & (run.sets["subset"] == subset)]
+    found = []
+    for row in sets.to_dict("records"):
+        notes = [
+            f"reference halves {row['floor']:.4g}" if row["floor"] == row["floor"] and row["floor"] is not None else ""
+        ]
+        notes += [row["notes"] or "", row["reason"] or ""]
+        value = None if row["status"] != "ok" else float(row["value"])
+        expected = len(chosen(run, subset))
+        found.append(
+            Summary(
+                card.id,
+                row["field"],
+                subset,
+                "set",
+                card.better,
+                card.unit,
+                value,
+                None,
+                None,
+                int(row["n"]),
+                failed=expected - int(row["n"]),
+                missing=0,
+                not_applicable=0,
+                note="; ".join(n for n in notes if n),
+            )  # fmt: skip
+        )
+    return found
+
+
+def document(run: Run) -> dict[str, Any]:
+    """The run as one JSON document."""
+    subsets = sorted({tag for tags in run.samples["tags"] for tag in tags})
+    return {
+        "run": str(run.folder),
+        **{
+            key: run.manifest.get(key) for key in ("status", "suite", "model", "counts", "unverified_weights", "digest")
+        },
+        "results": [asdict(row) for subset in ["", *subsets] for row in summarise(run, subset)],
+    }
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A value for people: four significant digits, "n/a" for none."""
+    return "n/a" if value is None else f"{value:.{digits}g}"
+
+
+def arrow(better: str) -> str:
+    """The direction in which a metric is better."""
+    return {"higher": "↑", "lower": "↓"}.get(better, " ")
