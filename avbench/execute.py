@@ -193,7 +193,7 @@ class Executor:
             raise
         except Exception as error:
             return SampleError("view.error", f"{type(view).__name__}: {type(error).__name__}: {error}")
-        if not len(array):
+        if isinstance(array, np.ndarray) and not len(array):
             return SampleError("view.empty", f"{type(view).__name__} gave no items")
         return array
 

@@ -67,6 +67,22 @@ class Text(View):
 
 
 @dataclass(frozen=True)
+class Whole(View):
+    """The decoded streams themselves (`Video`, `Audio`, or the `Clip` for both), for `unit="clip"` encoders."""
+
+    stream: Literal["video", "audio", "clip"]
+
+    @property
+    def media(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset({"video", "audio"}) if self.stream == "clip" else frozenset({self.stream})
+
+    def __call__(self, clip: Clip, *features: Any) -> Any:
+        if self.stream == "clip":
+            return clip
+        return clip.need_video() if self.stream == "video" else clip.need_audio()
+
+
+@dataclass(frozen=True)
 class Context:
     """What an encoder's loader is given.
 
