@@ -18,7 +18,7 @@ import numpy as np
 
 from avbench.clip import Clip
 from avbench.errors import SampleError, UserError
-from avbench.features import Context, Encoder, Feature, Network, Text
+from avbench.features import Context, Encoder, Feature, Network
 from avbench.plan import Plan, Subject, needs_media
 from avbench.store import Value
 
@@ -183,10 +183,8 @@ class Executor:
             return clip
         try:
             needs = [self.need(one, need, results[one]) for need in view.requires]
-            source: Any = one.sample.get(view.field) if isinstance(view, Text) else (clip if view.media else None)
-            if isinstance(view, Text) and not source:
-                raise SampleError("sample.no_text", f"{view.field} is empty")
-            array = view(source, *needs)
+            texts = [one.sample.get(name) for name in view.fields]
+            array = view(clip if view.media else None, *needs, *texts)
         except SampleError as error:
             return error
         except (MemoryError, UserError):

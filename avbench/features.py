@@ -9,7 +9,8 @@ View
     A view raises `NotApplicable` or `SampleError` where the clip cannot give it, never returns an empty array. One that
     is cut from other features (a head over segment features, a face track) names them in `requires` and is called as
     `view(clip, *features)`; one that needs no pixels or samples says `media = frozenset()` and gets `clip=None`.
-    A view of text is `Text(field)`: called with the sample's string, returns one item.
+    One that depends on texts of the sample names them in `fields` and is called as `view(clip, *features, *texts)`;
+    `Text(field)` is the view of a prompt.
 
 Encoder
     A frozen network named by a lazy `"module:function"`. The function is called once as `function(context)`
@@ -27,6 +28,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
+
+from avbench.errors import NotApplicable
 
 if TYPE_CHECKING:
     import torch
@@ -47,23 +50,34 @@ class View:
         return ()
 
     @property
+    def fields(self) -> tuple[str, ...]:
+        """Text fields of the sample this view depends on."""
+        return ()
+
+    @property
     def key(self) -> str:
         """Identity of the recipe: its class, version and fields."""
         return f"{type(self).__module__}.{self!r}@{self.version}"
 
-    def __call__(self, clip: Clip, *features: Any) -> np.ndarray:
+    def __call__(self, clip: Clip, *inputs: Any) -> np.ndarray:
         raise NotImplementedError(f"{type(self).__name__} must define __call__")
 
 
 @dataclass(frozen=True)
 class Text(View):
-    """One text field of the sample, as a single item of dtype object (a `str`)."""
+    """One text field of the sample, as a single item of dtype object (a `str`); not applicable where it is empty."""
 
     field: str = "text"
     media: ClassVar[frozenset[str]] = frozenset()
 
-    def __call__(self, clip: Any, *features: Any) -> np.ndarray:
-        return np.array([clip], dtype=object)
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return (self.field,)
+
+    def __call__(self, clip: Any, *inputs: Any) -> np.ndarray:
+        if not inputs[0]:
+            raise NotApplicable(f"no_{self.field}", f"the sample has no {self.field}")
+        return np.array([inputs[0]], dtype=object)
 
 
 @dataclass(frozen=True)
@@ -76,7 +90,7 @@ class Whole(View):
     def media(self) -> frozenset[str]:  # type: ignore[override]
         return frozenset({"video", "audio"}) if self.stream == "clip" else frozenset({self.stream})
 
-    def __call__(self, clip: Clip, *features: Any) -> Any:
+    def __call__(self, clip: Clip, *inputs: Any) -> Any:
         if self.stream == "clip":
             return clip
         return clip.need_video() if self.stream == "video" else clip.need_audio()

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from avbench.errors import MissingClip, SampleError
-from avbench.features import Encoder, Feature, Text
+from avbench.features import Encoder, Feature
 from avbench.generator import ClipFile
 from avbench.metric import Metric, closure, features
 from avbench.store import Store, combine, file_digest, text_digest
@@ -89,7 +89,7 @@ class Plan:
         """The store key of a feature of a subject: everything that decides its value."""
         chain = closure(feature)
         digests = [self.weights[name].sha256 for part in chain for name in part.encoder.weights]
-        texts = [text_digest(str(one.sample.get(p.view.field))) for p in chain if isinstance(p.view, Text)]
+        texts = [text_digest(str(one.sample.get(field))) for part in chain for field in part.view.fields]
         media = [one.media, self.decoder] if needs_media(feature) else []
         return combine(feature.key, self.precision, *digests, *texts, *media)
 

@@ -102,7 +102,7 @@ def set_summaries(run: Run, card: Any, subset: str) -> list[Summary]:
                 missing=0,
                 not_applicable=0,
                 note="; ".join(n for n in notes if n),
-            )  # fmt: skip
+            )
         )
     return found
 

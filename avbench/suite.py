@@ -21,6 +21,7 @@ from avbench.errors import MissingResource, UnknownName, UserError
 
 F = TypeVar("F", bound=Callable[..., "Suite"])
 ID = re.compile(r"[\w][\w.\-+=@ ]{0,199}", re.UNICODE)
+HAN = re.compile(r"[\u3400-\u9fff]")
 TEXTS = ("text", "video_text", "audio_text", "speech_text", "language")
 DEFAULT_METRICS = ("fast",)
 
@@ -30,7 +31,8 @@ class Sample:
     """One prompt record.
 
     text:        the full caption; `video_text` and `audio_text` describe one side and fall back to `text`.
-    speech_text: what is said, "" where nothing is; `language` is its ISO 639-1 code.
+    speech_text: what is said, "" where nothing is.
+    language:    ISO 639-1 code of the speech; if empty, zh or en by its script.
     tags:        names of the subsets this sample belongs to.
     reference:   local media of the real clip (video, or video and audio); `reference_audio` where it lies apart.
     extra:       every other column, untouched.
@@ -50,6 +52,8 @@ class Sample:
 
     def get(self, name: str) -> Any:
         """A field by name: text fields with their fallbacks, then `extra`, else ""."""
+        if name == "language":
+            return self.language or ("zh" if HAN.search(self.speech_text or self.text) else "en")
         if name in ("video_text", "audio_text"):
             return getattr(self, name) or self.text
         return getattr(self, name) if name in self.__dataclass_fields__ else self.extra.get(name, "")

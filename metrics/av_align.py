@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from avbench.errors import NotApplicable
 from avbench.features import Encoder, Feature, Whole
 from avbench.metric import sample_metric
 
@@ -15,6 +16,7 @@ FARNEBACK = Encoder("farneback", "avbench.metrics.encoders.farneback:load", unit
 ONSETS = Encoder("onsets", "avbench.metrics.encoders.onsets:load_22050", unit="clip")
 ONSETS_NATIVE = Encoder("onsets.native", "avbench.metrics.encoders.onsets:load_native", unit="clip")
 FLOOR = 0.1  # pixels; below it a still scene would have peaks
+SILENT = 1e-3  # -60 dBFS
 
 
 def flow_peaks(flow: np.ndarray, fps: float, floor: float = 0.0) -> np.ndarray:
@@ -43,7 +45,7 @@ def matched_freely(audio: np.ndarray, video: np.ndarray, fps: float) -> int:
 @sample_metric(
     "av_align", version=1, better="higher", unit="IoU", range=(0, 1),
     source="TempoTokens, Yariv et al. 2023; guyyariv/TempoTokens bf0b1e3",
-    fields={"audio_peaks": "audio onsets found", "video_peaks": "flow peaks found", "matched": "pairs within one frame"},
+    fields={"audio_peaks": "onsets found", "video_peaks": "flow peaks found", "matched": "pairs within one frame"},
 )  # fmt: skip
 class AVAlign:
     """Intersection over union of audio onsets and optical-flow peaks.
@@ -51,16 +53,17 @@ class AVAlign:
     Onsets: librosa onset detection at 22,050 Hz on the mean of all channels. Motion: mean Farneback flow magnitude per
     frame; its strict local maxima of at least 0.1 px are peaks. An onset matches the first free peak that is less than
     one frame away; every peak is used once. Value = matched / (onsets + peaks - matched), 0 where only one side has
-    peaks. Not applicable without audio, with fewer than two frames, or where neither side has a peak. The audio's
-    start offset is honoured. The index of a peak is taken at the average frame rate, as in the source.
+    peaks. Not applicable without audio, with a silent track, with fewer than two frames, or where neither side has a
+    peak. The audio's start offset is honoured. A peak's time is its index over the average frame rate, as in the
+    source.
     """
 
     flow = Feature(FARNEBACK, Whole("video"))
     onsets = Feature(ONSETS, Whole("audio"))
 
     def score(self, flow: dict[str, np.ndarray], onsets: dict[str, np.ndarray]) -> dict[str, float]:
-        from avbench.errors import NotApplicable
-
+        if onsets["peak"][0] < SILENT:
+            raise NotApplicable("silent", "the audio track is silent")
         fps = float(flow["fps"][0])
         video = flow_peaks(flow["flow"], fps, FLOOR)
         audio = onsets["times"] + onsets["start"][0]

@@ -164,5 +164,6 @@ def measured_offset(clip: Any) -> float:
 
 
 CHECKS = (
-    check_python, check_torch, check_device, check_decoder, check_cache, check_plugins, check_weights, check_known_offset,
+    check_python, check_torch, check_device, check_decoder, check_cache, check_plugins, check_weights,
+    check_known_offset,
 )  # fmt: skip

@@ -117,8 +117,8 @@ def print_results(rows: list[Any]) -> None:
     for row in rows:
         interval = f"[{number(row.low)}, {number(row.high)}]" if row.low is not None else ""
         name = f"{row.metric} {arrow(row.better)}" if not row.field else f"  · {row.field}"
-        lost = [f"{n} {word}" for n, word in ((row.failed, "failed"), (row.missing, "missing"), (row.not_applicable, "n/a"))
-                if n and not row.field]  # fmt: skip
+        without = {"failed": row.failed, "missing": row.missing, "n/a": row.not_applicable} if not row.field else {}
+        lost = [f"{count} {word}" for word, count in without.items() if count]
         lines.append([name, number(row.value), row.unit, interval, str(row.n), ", ".join(lost), row.note])
     print_table(["metric", "value", "unit", "95 % interval", "n", "without", "note"], lines, right=["value", "n"])
 
@@ -150,11 +150,11 @@ def score_command(
     if json:
         print_json(rows)
         return
-    table = [
-        [r["metric"] + (f" · {r['field']}" if r["field"] else ""), f"{r['value']:.4g}" if r["status"] == "ok" else r["status"],
-         r["unit"], r["reason"]]
-        for r in rows
-    ]  # fmt: skip
+    table = []
+    for row in rows:
+        name = f"  · {row['field']}" if row["field"] else row["metric"]
+        value = f"{row['value']:.4g}" if row["status"] == "ok" else row["status"]
+        table.append([name, value, row["unit"], row["reason"]])
     print_table(["metric", "value", "unit", "why"], table, right=["value"])
 
 

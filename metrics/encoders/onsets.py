@@ -18,12 +18,12 @@ def onset_times(samples: np.ndarray, rate: int) -> np.ndarray:
 
 
 def load_native(context: Context) -> Network:
-    """Audio -> {"times": float64 [K], "start": float64 [1]} at the audio's own rate."""
+    """Audio -> {"times": float64 [K], "start", "peak": float64 [1]} at the audio's own rate."""
     return lambda audio: describe(audio, audio.mono, audio.rate)
 
 
 def load_22050(context: Context) -> Network:
-    """Audio -> {"times", "start"} after resampling to librosa's default rate of 22,050 Hz (soxr_hq)."""
+    """Audio -> {"times", "start", "peak"} after resampling to librosa's default rate of 22,050 Hz (soxr_hq)."""
 
     def encode(audio: Audio) -> dict[str, np.ndarray]:
         import librosa
@@ -34,4 +34,6 @@ def load_22050(context: Context) -> Network:
 
 
 def describe(audio: Audio, samples: np.ndarray, rate: int) -> dict[str, np.ndarray]:
-    return {"times": onset_times(samples, rate), "start": np.array([audio.start])}
+    """The feature; `peak` is the largest absolute sample, for telling silence from a steady sound."""
+    peak = np.abs(samples).max(initial=0)
+    return {"times": onset_times(samples, rate), "start": np.array([audio.start]), "peak": np.array([float(peak)])}
