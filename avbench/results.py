@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from avbench.run import Run
-from avbench.stats import mean_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +64,8 @@ def sample_summaries(run: Run, card: Any, subset: str) -> list[Summary]:
 
 def field_summary(card: Any, field: str, subset: str, values: np.ndarray, bad: dict[str, int]) -> Summary:
     """Mean, interval and counts of one field."""
+    from avbench.stats import mean_interval
+
     interval = mean_interval(values, seed=0) if len(values) else None
     note = "" if interval or not len(values) else f"n = {len(values)}: no interval below 10"
     value = float(values.mean()) if len(values) else None

@@ -59,7 +59,7 @@ def longest_run(flags: list[bool]) -> int:
 
 
 def audio_measures(audio: Audio) -> dict[str, float]:
-    """silence: share of 20 ms frames below -60 dBFS; clipping: share of samples in runs at full scale; peak, dc, loudness.
+    """silence: share of 20 ms frames below -60 dBFS; clipping: share of samples in runs at full scale; peak; dc.
 
     Loudness is integrated LUFS (ITU-R BS.1770-4) and absent where the clip is silent or shorter than 0.4 s.
     """
