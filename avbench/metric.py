@@ -64,6 +64,19 @@ class Card:
         return self.text.partition("\n")[0]
 
 
+@dataclass(frozen=True, eq=False)
+class Track:
+    """Something over time that a report draws under a clip: a curve, marked instants, or both. Seconds throughout.
+
+    A metric offers tracks through an optional method `timeline(**inputs) -> list[Track]`.
+    """
+
+    name: str
+    times: np.ndarray | None = None
+    values: np.ndarray | None = None
+    events: np.ndarray | None = None
+
+
 class SampleMetric(Protocol):
     """A value per clip."""
 

@@ -37,10 +37,9 @@ COLUMNS: dict[str, dict[str, str]] = {
         "sample": "string", "index": "int64", "status": "string", "reason": "string", "path": "string",
         "audio_path": "string", "sha256": "string", "bytes": "int64", "tags": "list", "text": "string",
         "video_text": "string", "audio_text": "string", "speech_text": "string", "language": "string",
-        "video_codec": "string",
-        "audio_codec": "string", "width": "int64", "height": "int64", "fps": "double",
-        "frames": "int64", "video_seconds": "double", "audio_seconds": "double", "sample_rate": "int64", "channels": "int64",
-        "audio_start": "double",
+        "video_codec": "string", "audio_codec": "string", "width": "int64", "height": "int64", "fps": "double",
+        "frames": "int64", "video_seconds": "double", "audio_seconds": "double", "sample_rate": "int64",
+        "channels": "int64", "audio_start": "double",
     },
     "sets": {
         "metric": "string", "field": "string", "subset": "string", "n": "int64", "n_ref": "int64", "value": "double",

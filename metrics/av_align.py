@@ -10,7 +10,7 @@ import numpy as np
 
 from avbench.errors import NotApplicable
 from avbench.features import Encoder, Feature, Whole
-from avbench.metric import sample_metric
+from avbench.metric import Track, sample_metric
 
 FARNEBACK = Encoder("farneback", "avbench.metrics.encoders.farneback:load", unit="clip")
 ONSETS = Encoder("onsets", "avbench.metrics.encoders.onsets:load_22050", unit="clip")
@@ -72,6 +72,15 @@ class AVAlign:
         hits = matched_once(audio, video, fps)
         value = hits / (len(audio) + len(video) - hits)
         return {"": value, "audio_peaks": len(audio), "video_peaks": len(video), "matched": hits}
+
+    def timeline(self, flow: dict[str, np.ndarray], onsets: dict[str, np.ndarray]) -> list[Track]:
+        """What a report draws over time."""
+        fps = float(flow["fps"][0])
+        times = np.arange(len(flow["flow"])) / fps
+        return [
+            Track("motion (px per frame)", times, flow["flow"], flow_peaks(flow["flow"], fps, FLOOR)),
+            Track("audio onsets", events=onsets["times"] + onsets["start"][0]),
+        ]
 
 
 @sample_metric(

@@ -1,0 +1,129 @@
+"""The clips a report shows: a small copy to play, its captions, its scores, and what can be drawn over time."""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avbench.clip import Clip
+from avbench.errors import SampleError, UserError
+from avbench.metric import Metric, Track, features
+from avbench.report.figures import spectrogram, timeline
+from avbench.results import number
+from avbench.run import Run
+
+SIDE = 320  # pixels of the longer side of a preview
+
+
+@dataclass(frozen=True)
+class ClipCard:
+    """One clip on the page. `video` is a data address, "" where it cannot be played; `error` says why."""
+
+    id: str
+    texts: dict[str, str]
+    tags: list[str]
+    scores: list[tuple[str, str]]
+    video: str = ""
+    kind: str = "video"
+    poster: str = ""
+    figure: str = ""
+    spectrogram: str = ""
+    error: str = ""
+
+
+def clip_cards(run: Run, names: Sequence[str]) -> list[ClipCard]:
+    """Cards of these samples, in this order."""
+    rows = {row["sample"]: row for row in run.samples.to_dict("records")}
+    tracks = Tracks(run)
+    return [clip_card(run, rows[name], tracks) for name in names]
+
+
+def clip_card(run: Run, row: dict[str, Any], tracks: Tracks) -> ClipCard:
+    """The card of one sample; a clip that cannot be shown says so and the page goes on."""
+    from avbench.media import decode
+
+    scores = run.scores[(run.scores["sample"] == row["sample"]) & (run.scores["field"] == "")]
+    values = [
+        (s["metric"], number(s["value"]) if s["status"] == "ok" else f"{s['status'].replace('_', ' ')}: {s['reason']}")
+        for s in scores.to_dict("records")
+    ]
+    names = ("text", "video_text", "audio_text", "speech_text")
+    texts = {name.replace("_text", "").replace("text", "prompt"): row[name] for name in names if row[name]}
+    card = ClipCard(row["sample"], texts, list(row["tags"]), values)
+    try:
+        clip = decode(Path(row["path"]), Path(row["audio_path"]) if row["audio_path"] else None)
+    except SampleError as error:
+        return replace(card, error=str(error))
+    seconds = max(clip.video.seconds if clip.video else 0, clip.audio.seconds + clip.audio.start if clip.audio else 0)
+    return replace(
+        card,
+        video=preview(clip),
+        kind="video" if clip.video else "audio",
+        figure=timeline(seconds, clip.audio, tracks.of(row)),
+        spectrogram=spectrogram(clip.audio, seconds) if clip.audio else "",
+    )
+
+
+def preview(clip: Clip) -> str:
+    """A small H.264 copy as a data address."""
+    from avbench.encode import write_clip
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "preview.mp4"
+        write_clip(path, smaller(clip), crf=26)
+        return "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def smaller(clip: Clip) -> Clip:
+    """The clip with its longer side at most `SIDE` pixels; small clips are kept."""
+    import cv2
+
+    if clip.video is None:
+        return clip
+    height, width = clip.video.frames.shape[1:3]
+    scale = SIDE / max(height, width)
+    if scale >= 1:
+        return clip
+    size = (max(2, round(width * scale) // 2 * 2), max(2, round(height * scale) // 2 * 2))
+    frames = np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in clip.video.frames])
+    return replace(clip, video=replace(clip.video, frames=frames))
+
+
+class Tracks:
+    """What the run's metrics draw over time, from features still in the store."""
+
+    def __init__(self, run: Run) -> None:
+        from avbench.media import DECODER
+        from avbench.plan import Plan
+        from avbench.registry import metrics
+        from avbench.store import Store
+        from avbench.weights import Located
+
+        found = [metrics.get(one["id"]) for one in run.manifest["metrics"]]
+        self.metrics: list[Metric] = [metric for metric in found if hasattr(metric, "timeline")]
+        weights = {w["name"]: Located(w["name"], Path(), w["sha256"], w["verified"]) for w in run.manifest["weights"]}
+        self.plan = Plan(self.metrics, [], Store(), weights, run.manifest["precision"], DECODER)
+
+    def of(self, row: dict[str, Any]) -> list[Track]:
+        """The tracks of one sample; none where a feature is gone or the metric does not apply."""
+        from avbench.plan import Subject
+        from avbench.suite import Sample
+
+        names = ("text", "video_text", "audio_text", "speech_text", "language")
+        sample = Sample(row["sample"], int(row["index"]), **{name: row[name] or "" for name in names})
+        one = Subject("generated", sample, None, row["sha256"])
+        drawn: list[Track] = []
+        for metric in self.metrics:
+            keys = {name: self.plan.key(one, feature) for name, feature in features(metric).items()}
+            if all(key in self.plan.store for key in keys.values()):
+                try:
+                    drawn += metric.timeline(**{name: self.plan.store.get(key) for name, key in keys.items()})
+                except (SampleError, UserError):
+                    continue
+        return drawn
