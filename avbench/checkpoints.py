@@ -40,8 +40,8 @@ def read_tensors(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} holds more than tensors and is not loaded: {str(error).splitlines()[0]}") from None
-    except (EOFError, RuntimeError, OSError) as error:
-        raise UserError(f"{path} is not a readable checkpoint: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # the bytes are not trusted: the unpickler may fail in any way
+        raise UserError(f"{path} is not a readable checkpoint: {type(error).__name__}: {error}") from None
 
 
 def unwrap(loaded: Any, path: Path) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def histogram(values: np.ndarray, mean: float, low: float | None, high: float | 
         f'<rect x="{x(a) + 0.5:.1f}" y="{HEIGHT - 25 - 80 * c / counts.max():.1f}" '
         f'width="{max(x(b) - x(a) - 1, 0.5):.1f}" height="{80 * c / counts.max():.1f}"><title>{c} clips in '
         f"[{a:.4g}, {b:.4g}]</title></rect>"
-        for a, b, c in zip(edges[:-1], edges[1:], counts)
+        for (a, b), c in zip(pairwise(edges), counts)
     )
     band = ""
     if low is not None and high is not None:
@@ -80,7 +81,7 @@ def waveform(audio: Audio, seconds: float, y: float) -> str:
     samples = np.abs(audio.mono)
     columns = 280
     edges = np.linspace(0, len(samples), columns + 1).astype(int)
-    peaks = np.array([samples[a:b].max(initial=0) for a, b in zip(edges[:-1], edges[1:])])
+    peaks = np.array([samples[a:b].max(initial=0) for a, b in pairwise(edges)])
     peaks = peaks / max(float(peaks.max(initial=0)), 1e-9) if peaks.max(initial=0) > 1e-4 else peaks
     middle, half = y + TRACK / 2, TRACK / 2 - 4
     xs = [at(audio.start + audio.seconds * i / columns, seconds) for i in range(columns)]

@@ -1,0 +1,44 @@
+"""The feature store and atomic writes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avbench.store import Store, array_text, combine, file_digest, text_array, write_atomic
+
+
+def test_round_trip_of_arrays_dicts_and_texts(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    store.put("aa1", array, {"encoder": "x"})
+    store.put("aa2", {"a": array, "t": text_array("雨 rain")}, {})
+    assert (store.get("aa1") == array).all()
+    assert array_text(store.get("aa2")["t"]) == "雨 rain"
+    assert "aa1" in store and "aa3" not in store
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_part(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    write_atomic(path, b"old")
+    with pytest.raises(TypeError):
+        write_atomic(path, "not bytes")  # type: ignore[arg-type]
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_digests_depend_on_bytes_not_names(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    (tmp_path / "b").write_bytes(b"x")
+    (tmp_path / "c").write_bytes(b"y")
+    assert file_digest(tmp_path / "a") == file_digest(tmp_path / "b") != file_digest(tmp_path / "c")
+    assert combine("ab", "c") != combine("a", "bc")
+
+
+def test_a_folder_digest_ignores_hidden_files(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "w").write_bytes(b"x")
+    before = file_digest(tmp_path / "m")
+    (tmp_path / "m" / ".lock").write_bytes(b"")
+    assert file_digest(tmp_path / "m") == before
+    (tmp_path / "m" / "v").write_bytes(b"")
+    assert file_digest(tmp_path / "m") != before
