@@ -103,10 +103,10 @@ def evaluate(
     suite:   name, or a .jsonl/.csv/.toml file.
     metrics: ids or groups, a list or comma-separated; the suite's own where empty.
     device:  "auto", "cpu" or "cuda:0".
-    options: the other fields of `Spec`; `precision`, `threads`, `batch` of `Settings`.
+    options: the other fields of `Spec`; `precision` and `threads` of `Settings`.
     """
     chosen = [m.strip() for m in metrics.split(",") if m.strip()] if isinstance(metrics, str) else list(metrics)
-    tuned = {key: options.pop(key) for key in ("precision", "threads", "batch") if key in options}
+    tuned = {key: options.pop(key) for key in ("precision", "threads") if key in options}
     settings = Settings(device=pick_device(device), **tuned)
     return perform(Spec(model, suite, tuple(chosen), settings=settings, **options), progress or Silent())
 

@@ -2,8 +2,8 @@
 
 Clips arrive decoded, in chunks bounded by memory, while the next ones decode in threads. Within a chunk the features
 are computed level by level (a feature cut from others comes after them). Items of one encoder are pooled over all clips
-and views of the chunk, equal items are encoded once, and every batch has the encoder's full size (short ones are
-padded), so that what else is in a batch does not change a value.
+and views of the chunk, equal items are encoded once, and every batch has one fixed size (short ones are padded): what
+else is in a batch does not change a value, but its size can change the last bit, so it is not for the user to set.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ class Settings:
     device, precision: "cpu", "cuda:0"; "fp32", "bf16" (precision does change values and is part of every key).
     threads:      decoders and view cutters.
     chunk_bytes:  decoded clips and views held at once; ahead_bytes: decoded ahead of them.
-    batch:        cap on the encoders' own batch sizes, None for theirs.
     """
 
     device: str = "cpu"
@@ -44,7 +43,6 @@ class Settings:
     threads: int = 2
     chunk_bytes: int = 1024 * MB
     ahead_bytes: int = 1024 * MB
-    batch: int | None = None
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -249,9 +247,7 @@ class Executor:
         """Forward passes of one fixed size; after an out-of-memory error the size is halved, down to one."""
         import torch
 
-        size = min(
-            encoder.batch, self.settings.batch or (CPU_BATCH if self.settings.device == "cpu" else encoder.batch)
-        )
+        size = min(encoder.batch, CPU_BATCH) if self.settings.device == "cpu" else encoder.batch
         while True:
             try:
                 with torch.inference_mode():

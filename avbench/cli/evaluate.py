@@ -41,7 +41,6 @@ def eval_command(
     seed: int = SEED,
     precision: str = typer.Option("fp32", help="fp32 (parity is stated for it), bf16 or fp16."),
     threads: int = typer.Option(2, min=1, help="Threads that decode and cut views."),
-    batch: int | None = typer.Option(None, min=1, help="Cap on items per forward pass."),
     fresh: bool = typer.Option(False, "--fresh", help="Begin a new run even where an unfinished one can be resumed."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Print the plan and stop."),
     json: bool = Json,
@@ -54,7 +53,7 @@ def eval_command(
     if precision not in PRECISIONS:
         raise UserError(f"--precision {precision}: use one of {', '.join(PRECISIONS)}")
     names = tuple(name.strip() for name in metrics.split(",") if name.strip())
-    settings = Settings(device=pick_device(device), precision=precision, threads=threads, batch=batch)
+    settings = Settings(device=pick_device(device), precision=precision, threads=threads)
     spec = Spec(model, suite, names, limit, seed, parse_weights(weights), out, allow_failed, fresh, settings)
     if dry_run:
         print_plan(spec, json)
