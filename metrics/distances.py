@@ -101,7 +101,7 @@ def frechet_distance(a: np.ndarray | Moments, b: np.ndarray | Moments, ddof: int
     """|m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2), the squared 2-Wasserstein distance of two Gaussians.
 
     With S1 = F1'F1 and S2 = F2'F2 the last trace is the nuclear norm of F1 F2', which is exact for singular covariances
-    and takes no square root of a product that is not symmetric. Rows [N, D] or `Moments`; ddof + 1 rows a side at least.
+    and takes no square root of a product that is not symmetric. Rows [N, D] or `Moments`; at least ddof + 1 rows.
     Dowson and Landau 1982; Heusel et al. 2017 (FID).
     """
     mean_a, root_a = root_factor(a, ddof)

@@ -1,8 +1,8 @@
 """VideoMAE v2 giant, fine-tuned on Something-Something v2: the features of content-debiased FVD.
 
 Wang et al. 2023 (OpenGVLab/VideoMAEv2); used by Ge et al. 2024 (songweige/content-debiased-fvd a1e037a), whose
-choice it is to scale pixels to [0, 1] only. Written out because the public file's key names (`q_bias`, `v_bias`, fused `qkv`,
-`fc_norm`) are not those of transformers' VideoMAE; the test suite shows the two to be the same function.
+choice it is to scale pixels to [0, 1] only. Written out because the public file's key names (`q_bias`, `v_bias`, fused
+`qkv`) are not those of transformers' VideoMAE, whose last norm also has another epsilon; a test shows the rest equal.
 """
 
 from __future__ import annotations
