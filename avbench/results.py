@@ -64,10 +64,10 @@ def sample_summaries(run: Run, card: Any, subset: str) -> list[Summary]:
 
 def field_summary(card: Any, field: str, subset: str, values: np.ndarray, bad: dict[str, int]) -> Summary:
     """Mean, interval and counts of one field."""
-    from avbench.stats import mean_interval
+    from avbench.stats import mean_interval, reason
 
     interval = mean_interval(values, seed=0) if len(values) else None
-    note = "" if interval or not len(values) else f"n = {len(values)}: no interval below 10"
+    note = reason(len(values)) if len(values) else ""
     value = float(values.mean()) if len(values) else None
     low, high = (interval.low, interval.high) if interval else (None, None)
     return Summary(

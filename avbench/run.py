@@ -39,7 +39,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "video_text": "string", "audio_text": "string", "speech_text": "string", "language": "string",
         "video_codec": "string", "audio_codec": "string", "width": "int64", "height": "int64", "fps": "double",
         "frames": "int64", "video_seconds": "double", "audio_seconds": "double", "sample_rate": "int64",
-        "channels": "int64", "audio_start": "double",
+        "channels": "int64", "audio_start": "double", "reference_sha256": "string",
     },
     "sets": {
         "metric": "string", "field": "string", "subset": "string", "n": "int64", "n_ref": "int64", "value": "double",

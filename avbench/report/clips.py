@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from avbench.clip import Clip
-from avbench.errors import SampleError, UserError
-from avbench.metric import Metric, Track, features
+from avbench.errors import SampleError
+from avbench.metric import Track
+from avbench.recall import recall
 from avbench.report.figures import spectrogram, timeline
 from avbench.results import number
 from avbench.run import Run
@@ -40,11 +42,11 @@ class ClipCard:
 def clip_cards(run: Run, names: Sequence[str]) -> list[ClipCard]:
     """Cards of these samples, in this order."""
     rows = {row["sample"]: row for row in run.samples.to_dict("records")}
-    tracks = Tracks(run)
-    return [clip_card(run, rows[name], tracks) for name in names]
+    over_time = tracks(run)
+    return [clip_card(run, rows[name], over_time) for name in names]
 
 
-def clip_card(run: Run, row: dict[str, Any], tracks: Tracks) -> ClipCard:
+def clip_card(run: Run, row: dict[str, Any], over_time: Callable[[str], list[Track]]) -> ClipCard:
     """The card of one sample; a clip that cannot be shown says so and the page goes on."""
     from avbench.media import decode
 
@@ -65,7 +67,7 @@ def clip_card(run: Run, row: dict[str, Any], tracks: Tracks) -> ClipCard:
         card,
         video=preview(clip),
         kind="video" if clip.video else "audio",
-        figure=timeline(seconds, clip.audio, tracks.of(row)),
+        figure=timeline(seconds, clip.audio, over_time(row["sample"])),
         spectrogram=spectrogram(clip.audio, seconds) if clip.audio else "",
     )
 
@@ -95,35 +97,20 @@ def smaller(clip: Clip) -> Clip:
     return replace(clip, video=replace(clip.video, frames=frames))
 
 
-class Tracks:
-    """What the run's metrics draw over time, from features still in the store."""
+def tracks(run: Run) -> Callable[[str], list[Track]]:
+    """Sample id -> what the run's metrics draw over time, from features still in the store."""
+    from avbench.registry import metrics
 
-    def __init__(self, run: Run) -> None:
-        from avbench.media import DECODER
-        from avbench.plan import Plan
-        from avbench.registry import metrics
-        from avbench.store import Store
-        from avbench.weights import Located
+    found = [metrics.get(one["id"]) for one in run.manifest["metrics"]]
+    loaders = [(metric, recall(run, metric)) for metric in found if hasattr(metric, "timeline")]
 
-        found = [metrics.get(one["id"]) for one in run.manifest["metrics"]]
-        self.metrics: list[Metric] = [metric for metric in found if hasattr(metric, "timeline")]
-        weights = {w["name"]: Located(w["name"], Path(), w["sha256"], w["verified"]) for w in run.manifest["weights"]}
-        self.plan = Plan(self.metrics, [], Store(), weights, run.manifest["precision"], DECODER)
-
-    def of(self, row: dict[str, Any]) -> list[Track]:
-        """The tracks of one sample; none where a feature is gone or the metric does not apply."""
-        from avbench.plan import Subject
-        from avbench.suite import Sample
-
-        names = ("text", "video_text", "audio_text", "speech_text", "language")
-        sample = Sample(row["sample"], int(row["index"]), **{name: row[name] or "" for name in names})
-        one = Subject("generated", sample, None, row["sha256"])
+    def of(sample: str) -> list[Track]:
         drawn: list[Track] = []
-        for metric in self.metrics:
-            keys = {name: self.plan.key(one, feature) for name, feature in features(metric).items()}
-            if all(key in self.plan.store for key in keys.values()):
-                try:
-                    drawn += metric.timeline(**{name: self.plan.store.get(key) for name, key in keys.items()})
-                except (SampleError, UserError):
-                    continue
+        for metric, load in loaders:
+            values = load(sample, "sha256")
+            if values is not None:
+                with suppress(SampleError):
+                    drawn += metric.timeline(**values)
         return drawn
+
+    return of

@@ -1,0 +1,212 @@
+"""`compare`: two runs on the samples both have a value for, with statistics that fit.
+
+Sample metrics are paired sample by sample. Set metrics are recomputed on the samples both runs have, and only their
+difference carries an interval, by joint resampling. What cannot be compared is refused or left out with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from avbench.errors import NotComparable, SampleError
+from avbench.metric import Metric, Rows, features
+from avbench.recall import recall
+from avbench.run import Run
+from avbench.stats import holm, joint_resample_interval, paired, verdict
+
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric on one subset: B against A, `difference` = B - A.
+
+    a, b:       means over the shared samples (set metrics: values on the shared samples).
+    n:          samples both have; only_a, only_b: samples with a value on one side alone.
+    p, holm:    sign-flip permutation p, and adjusted over all rows of the comparison; None for set metrics.
+    detectable: smallest difference this n would have found with 80 % power.
+    verdict:    "better", "worse", "no difference shown", or "n/a: reason".
+    """
+
+    metric: str
+    subset: str
+    kind: str
+    better: str
+    unit: str
+    verdict: str
+    a: float | None = None
+    b: float | None = None
+    difference: float | None = None
+    relative: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    holm: float | None = None
+    win_rate: float | None = None
+    detectable: float | None = None
+    n: int = 0
+    only_a: int = 0
+    only_b: int = 0
+    note: str = ""
+
+
+def compare(a: Run, b: Run, by: Sequence[str] = ()) -> list[Comparison]:
+    """Compare B with A on all samples, or on each subset of `by`; Holm over all sample metrics shown."""
+    check_comparable(a, b)
+    rows = [one_metric(a, b, name, subset) for subset in (by or [""]) for name in shared_metrics(a, b)]
+    return adjusted(rows)
+
+
+def check_comparable(a: Run, b: Run) -> None:
+    """Refuse runs that measure different things."""
+    for what, first, second in (
+        ("suites", a.manifest["suite"]["digest"], b.manifest["suite"]["digest"]),
+        ("precisions", a.manifest["precision"], b.manifest["precision"]),
+        ("decoders", a.manifest["environment"]["decoder"], b.manifest["environment"]["decoder"]),
+    ):
+        if first != second:
+            names = (a.suite, b.suite) if what == "suites" else (first, second)
+            raise NotComparable(
+                f"cannot compare: different {what} ({names[0]}, digest {first[:12]}; {names[1]}, digest {second[:12]})\n"
+                "  score both again with one setting; cached features are used"
+            )
+    if not shared_metrics(a, b):
+        raise NotComparable(f"cannot compare: {a.folder} and {b.folder} have no metric in common")
+
+
+def shared_metrics(a: Run, b: Run) -> list[str]:
+    """Metrics of both runs, in A's order; other versions or weights of one metric are refused."""
+    other = {one["id"]: one["version"] for one in b.manifest["metrics"]}
+    for one in a.manifest["metrics"]:
+        if one["id"] in other and other[one["id"]] != one["version"]:
+            raise NotComparable(
+                f"cannot compare: {one['id']} has version {one['version']} in {a.folder}\n"
+                f"  and {other[one['id']]} in {b.folder}\n"
+                f"  score both again with --metrics {one['id']}"
+            )
+    weights = {w["name"]: w["sha256"] for w in b.manifest["weights"]}
+    for one in a.manifest["weights"]:
+        if weights.get(one["name"], one["sha256"]) != one["sha256"]:
+            raise NotComparable(f"cannot compare: the runs used different weights {one['name']!r}")
+    return [one["id"] for one in a.manifest["metrics"] if one["id"] in other]
+
+
+def one_metric(a: Run, b: Run, name: str, subset: str) -> Comparison:
+    """One row of the comparison."""
+    from avbench.registry import metrics
+
+    metric = metrics.get(name)
+    compare_kind = sample_row if metric.card.kind == "sample" else set_row
+    return compare_kind(a, b, metric, subset)
+
+
+def blank(metric: Metric, subset: str, why: str) -> Comparison:
+    """A row without values."""
+    card = metric.card
+    return Comparison(card.id, subset, card.kind, card.better, card.unit, f"n/a: {why}")
+
+
+def values(run: Run, name: str, subset: str) -> tuple[dict[str, float], str]:
+    """{sample: value} of the main field, and the commonest reason of those without one."""
+    scores = run.scores
+    scores = scores[(scores["metric"] == name) & (scores["field"] == "")]
+    if subset:
+        members = set(run.samples["sample"][run.samples["tags"].map(lambda tags: subset in tags)])
+        scores = scores[scores["sample"].isin(members)]
+    ok = scores[scores["status"] == "ok"]
+    reasons = scores[scores["status"] != "ok"]["reason"].value_counts()
+    return dict(zip(ok["sample"], ok["value"])), str(reasons.index[0]) if len(reasons) else "no samples"
+
+
+def sample_row(a: Run, b: Run, metric: Metric, subset: str) -> Comparison:
+    """Paired statistics of a sample metric."""
+    card = metric.card
+    (first, why_a), (second, why_b) = values(a, card.id, subset), values(b, card.id, subset)
+    ids = sorted(first.keys() & second.keys())
+    if not ids:
+        why = f"{a.model}: {why_a}" if not first else f"{b.model}: {why_b}" if not second else "no shared sample"
+        return blank(metric, subset, why)
+    found = paired([first[i] for i in ids], [second[i] for i in ids], SEED, card.better)
+    return Comparison(
+        card.id, subset, card.kind, card.better, card.unit, "", found.mean_a, found.mean_b, found.difference,
+        found.relative_change, found.interval.low if found.interval else None,
+        found.interval.high if found.interval else None, found.p, None, found.win_rate, found.detectable,
+        found.n, len(first) - len(ids), len(second) - len(ids),
+    )  # fmt: skip
+
+
+def set_row(a: Run, b: Run, metric: Metric, subset: str) -> Comparison:
+    """A set metric on the shared samples, its difference with an interval by joint resampling."""
+    card = metric.card
+    try:
+        rows_a, rows_b, reference = shared_rows(a, b, metric, subset)
+        first, second = float(metric.reduce(rows_a, reference)), float(metric.reduce(rows_b, reference))
+        interval = joint_resample_interval(metric.reduce, rows_a, rows_b, reference, SEED)
+    except SampleError as error:
+        return blank(metric, subset, str(error))
+    shown = interval is not None and (interval.low > 0 or interval.high < 0)
+    return Comparison(
+        card.id, subset, card.kind, card.better, card.unit,
+        verdict(0.0 if shown else 1.0, second - first, card.better), first, second, second - first,
+        (second - first) / abs(first) if first else None, interval.low if interval else None,
+        interval.high if interval else None, n=len(rows_a), note="set metric: verdict by its interval",
+    )  # fmt: skip
+
+
+def shared_rows(a: Run, b: Run, metric: Metric, subset: str) -> tuple[Rows, Rows, Rows | None]:
+    """Features of both runs on the samples that both have in the store, and those of the references."""
+    loaders = [recall(run, metric) for run in (a, b)]
+    ids = [i for i in sample_ids(a, subset) if all(load(i, "sha256") for load in loaders)]
+    if not ids:
+        raise SampleError(
+            "set.empty", "no sample has this metric's features in the store on both sides; score both again"
+        )
+    found = [stacked(metric, ids, (load(i, "sha256") for i in ids)) for load in loaders]
+    if not metric.card.reference:
+        return found[0], found[1], None
+    real = [(i, value) for i in sample_ids(a, subset) if (value := loaders[0](i, "reference_sha256"))]
+    if not real:
+        raise SampleError("set.no_reference", "the references' features are not in the store; score again")
+    reference = stacked(metric, [i for i, _ in real], (value for _, value in real))
+    if not metric.card.paired:
+        return found[0], found[1], reference
+    from avbench.score import aligned
+
+    first, real_rows = aligned(found[0], reference)
+    return first, aligned(found[1], reference)[0], real_rows
+
+
+def sample_ids(run: Run, subset: str) -> list[str]:
+    """Sample ids of a subset, in suite order."""
+    rows = run.samples
+    return list(rows["sample"] if not subset else rows["sample"][rows["tags"].map(lambda tags: subset in tags)])
+
+
+def stacked(metric: Metric, ids: Sequence[str], found: Iterable[dict[str, np.ndarray] | None]) -> Rows:
+    """Per-sample features as rows."""
+    columns: dict[str, list[Any]] = {name: [] for name in features(metric)}
+    for one in found:
+        for name, value in (one or {}).items():
+            columns[name].append(value)
+    return Rows(ids, columns)
+
+
+def adjusted(rows: list[Comparison]) -> list[Comparison]:
+    """Holm over the p values shown, and the verdict each row deserves."""
+    tested = [row for row in rows if row.p is not None]
+    corrected = dict(zip(map(id, tested), holm([row.p for row in tested if row.p is not None]))) if tested else {}
+    return [
+        replace(row, holm=corrected[id(row)], verdict=verdict(corrected[id(row)], row.difference or 0.0, row.better))  # type: ignore[arg-type]
+        if id(row) in corrected
+        else row
+        for row in rows
+    ]
+
+
+def document(a: Run, b: Run, rows: Sequence[Comparison]) -> dict[str, Any]:
+    """The comparison as one JSON document."""
+    return {"a": str(a.folder), "b": str(b.folder), "suite": a.suite, "rows": [asdict(row) for row in rows]}
