@@ -69,9 +69,9 @@ def check_comparable(a: Run, b: Run) -> None:
         ("decoders", a.manifest["environment"]["decoder"], b.manifest["environment"]["decoder"]),
     ):
         if first != second:
-            names = (a.suite, b.suite) if what == "suites" else (first, second)
+            names = f"{a.suite}, digest {first[:12]}; {b.suite}, digest {second[:12]}" if what == "suites" else ""
             raise NotComparable(
-                f"cannot compare: different {what} ({names[0]}, digest {first[:12]}; {names[1]}, digest {second[:12]})\n"
+                f"cannot compare: different {what} ({names or f'{first}; {second}'})\n"
                 "  score both again with one setting; cached features are used"
             )
     if not shared_metrics(a, b):

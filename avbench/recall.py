@@ -25,7 +25,7 @@ def recall(run: Run, metric: Metric) -> Callable[[str, str], dict[str, Any] | No
     weights = {w["name"]: Located(w["name"], Path(), w["sha256"], w["verified"]) for w in run.manifest["weights"]}
     decoder = run.manifest["environment"]["decoder"]
     plan = Plan([metric], [], Store(), weights, run.manifest["precision"], decoder)
-    rows = {row["sample"]: row for row in run.samples.to_dict("records")}
+    rows = {row["sample"]: row for row in run.records("samples")}
 
     def load(id: str, column: str) -> dict[str, Any] | None:
         row = rows[id]

@@ -78,15 +78,13 @@ def field_summary(card: Any, field: str, subset: str, values: np.ndarray, bad: d
 
 def set_summaries(run: Run, card: Any, subset: str) -> list[Summary]:
     """The stored value of a set metric with what qualifies it; such values carry no interval."""
-    sets = run.sets[(run.sets["metric"] == card.id) & (run.sets["subset"] == subset)]
-    found = []
-    for row in sets.to_dict("records"):
-        notes = [
-            f"reference halves {row['floor']:.4g}" if row["floor"] == row["floor"] and row["floor"] is not None else ""
-        ]
-        notes += [row["notes"] or "", row["reason"] or ""]
-        value = None if row["status"] != "ok" else float(row["value"])
-        expected = len(chosen(run, subset))
+    expected, found = len(chosen(run, subset)), []
+    for row in run.records("sets"):
+        if (row["metric"], row["subset"]) != (card.id, subset):
+            continue
+        floor = "" if row["floor"] is None else f"reference halves {row['floor']:.4g}"
+        note = "; ".join(text for text in (floor, row["notes"], row["reason"]) if text)
+        lost = expected - row["n"]
         found.append(
             Summary(
                 card.id,
@@ -95,14 +93,14 @@ def set_summaries(run: Run, card: Any, subset: str) -> list[Summary]:
                 "set",
                 card.better,
                 card.unit,
-                value,
+                row["value"],
                 None,
                 None,
-                int(row["n"]),
-                failed=expected - int(row["n"]),
+                row["n"],
+                failed=lost,
                 missing=0,
                 not_applicable=0,
-                note="; ".join(n for n in notes if n),
+                note=note,
             )
         )
     return found

@@ -76,13 +76,22 @@ class Run:
     def sets(self) -> pd.DataFrame:
         return self._table("sets")
 
+    def records(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a table as plain dicts, None for what has no value."""
+        import pyarrow.parquet as pq
+
+        return pq.read_table(self._path(name)).to_pylist()  # type: ignore[no-any-return]
+
     def _table(self, name: str) -> pd.DataFrame:
         import pandas as pd
 
+        return pd.read_parquet(self._path(name))
+
+    def _path(self, name: str) -> Path:
         path = self.folder / f"{name}.parquet"
         if not path.is_file():
             raise UserError(f"{self.folder} has no {path.name}: its status is {self.manifest.get('status')!r}")
-        return pd.read_parquet(path)
+        return path
 
     @property
     def model(self) -> str:

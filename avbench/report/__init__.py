@@ -91,8 +91,8 @@ def section(run: Run, row: Summary, clips: int) -> MetricSection:
 
 def problems(run: Run) -> list[dict[str, str]]:
     """Samples that are not ok, with their reason."""
-    bad = run.samples[run.samples["status"] != "ok"]
-    return [{"sample": r["sample"], "status": r["status"], "reason": r["reason"]} for r in bad.to_dict("records")]
+    bad = [row for row in run.records("samples") if row["status"] != "ok"]
+    return [{name: row[name] for name in ("sample", "status", "reason")} for row in bad]
 
 
 __all__ = ["ClipCard", "write_report"]

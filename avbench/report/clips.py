@@ -41,20 +41,20 @@ class ClipCard:
 
 def clip_cards(run: Run, names: Sequence[str]) -> list[ClipCard]:
     """Cards of these samples, in this order."""
-    rows = {row["sample"]: row for row in run.samples.to_dict("records")}
+    rows = {row["sample"]: row for row in run.records("samples")}
     over_time = tracks(run)
-    return [clip_card(run, rows[name], over_time) for name in names]
+    scores: dict[str, list[tuple[str, str]]] = {}
+    for row in run.records("scores"):
+        if not row["field"]:
+            value = number(row["value"]) if row["status"] == "ok" else f"{row['status']}: {row['reason']}"
+            scores.setdefault(row["sample"], []).append((row["metric"], value.replace("not_applicable", "n/a")))
+    return [clip_card(rows[name], scores[name], over_time) for name in names]
 
 
-def clip_card(run: Run, row: dict[str, Any], over_time: Callable[[str], list[Track]]) -> ClipCard:
+def clip_card(row: dict[str, Any], values: list[tuple[str, str]], over_time: Callable[[str], list[Track]]) -> ClipCard:
     """The card of one sample; a clip that cannot be shown says so and the page goes on."""
     from avbench.media import decode
 
-    scores = run.scores[(run.scores["sample"] == row["sample"]) & (run.scores["field"] == "")]
-    values = [
-        (s["metric"], number(s["value"]) if s["status"] == "ok" else f"{s['status'].replace('_', ' ')}: {s['reason']}")
-        for s in scores.to_dict("records")
-    ]
     names = ("text", "video_text", "audio_text", "speech_text")
     texts = {name.replace("_text", "").replace("text", "prompt"): row[name] for name in names if row[name]}
     card = ClipCard(row["sample"], texts, list(row["tags"]), values)
