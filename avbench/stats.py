@@ -11,12 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from avbench.metric import Direction, Rows
+from avbench.metric import Direction, Rows
 
 MIN_SAMPLES = 10  # below this no interval is given
 RESAMPLES = 10_000
