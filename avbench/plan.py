@@ -116,9 +116,10 @@ class Plan:
         for _, lacking in self.todo:
             for feature in lacking:
                 work[feature.encoder.name] = work.get(feature.encoder.name, 0) + 1
-        total = sum(len(self.wanted[one.role]) for one in self.subjects)
+        present = [one for one in self.subjects if one.error is None]
+        total = sum(len(self.wanted[one.role]) for one in present)
         return {
-            "clips": len(self.subjects),
+            "clips": len(present),
             "decodes": sum(any(needs_media(f) for f in lacking) for _, lacking in self.todo),
             "features": total,
             "cached": total - sum(len(lacking) for _, lacking in self.todo),

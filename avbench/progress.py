@@ -62,8 +62,8 @@ class Plain:
         if self.done == self.total or now - self.said >= self.every:
             self.said = now
             rate = self.done / max(now - self.began, 1e-9)
-            left = (self.total - self.done) / rate
-            self.note(f"{self.name}: {self.done}/{self.total}, {rate:.1f} clips/s, {left:.0f} s left")
+            left = f", {(self.total - self.done) / rate:.0f} s left" if self.done < self.total else ""
+            self.note(f"{self.name}: {self.done}/{self.total}, {speed_words(rate)}{left}")
 
 
 class Live:
@@ -106,7 +106,12 @@ class Live:
         self.bars.advance(self.task)
         speed = self.bars.tasks[-1].finished_speed or self.bars.tasks[-1].speed
         told = f"{self.problems} with problems" if self.problems else ""
-        self.bars.update(self.task, rate=f"{speed:.1f} clips/s" if speed else "", problems=told)
+        self.bars.update(self.task, rate=speed_words(speed) if speed else "", problems=told)
+
+
+def speed_words(rate: float) -> str:
+    """Clips per second, or seconds per clip where that is slow."""
+    return f"{rate:.1f} clips/s" if rate >= 1 else f"{1 / rate:.1f} s/clip"
 
 
 def headline(summary: Mapping[str, Any]) -> str:

@@ -42,6 +42,7 @@ def eval_command(
     precision: str = typer.Option("fp32", help="fp32 (parity is stated for it), bf16 or fp16."),
     threads: int = typer.Option(2, min=1, help="Threads that decode and cut views."),
     fresh: bool = typer.Option(False, "--fresh", help="Begin a new run even where an unfinished one can be resumed."),
+    details: bool = typer.Option(False, "--details", help="Show the fields of every metric, not only its value."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Print the plan and stop."),
     json: bool = Json,
 ) -> None:
@@ -60,7 +61,7 @@ def eval_command(
         return
     with progress_for(quiet=json) as progress:
         run = perform(spec, progress)
-    print_run(run, json)
+    print_run(run, json, details)
     counts = run.manifest["counts"]
     if counts["failed"] + counts["missing"] > run.manifest["allowed"]:
         raise typer.Exit(3)
@@ -88,7 +89,7 @@ def print_plan(spec: Any, as_json: bool) -> None:
     print_table(["encoder", "clips"], [[n, str(c)] for n, c in summary["encoders"].items()], right=["clips"])
 
 
-def print_run(run: Any, as_json: bool) -> None:
+def print_run(run: Any, as_json: bool, details: bool) -> None:
     """The table of a run, its counts and its unverified weights."""
     from avbench.results import document, summarise
 
@@ -96,7 +97,7 @@ def print_run(run: Any, as_json: bool) -> None:
         print_json(document(run))
         return
     manifest, counts = run.manifest, run.manifest["counts"]
-    print_results(summarise(run))
+    print_results([row for row in summarise(run) if details or not row.field])
     typer.echo(
         f"\n{manifest['suite']['name']} {manifest['suite']['version']} · {manifest['model']['name']} · "
         f"{counts['expected']} samples: {counts['ok']} ok, {counts['failed']} failed, {counts['missing']} missing"

@@ -20,12 +20,13 @@ from avbench.store import write_atomic
 
 @dataclass(frozen=True)
 class MetricSection:
-    """One sample metric on the page. `strip` holds (sample, value) in order of goodness, for the clip links."""
+    """One sample metric on the page, with (sample, value) of its extremes; none where all clips are equal."""
 
     id: str
     anchor: str
     title: str
     better: str
+    constant: bool
     summary: Summary
     figure: str
     best: list[tuple[str, str]]
@@ -86,7 +87,9 @@ def section(run: Run, row: Summary, clips: int) -> MetricSection:
     worst = [pair for pair in reversed(pairs[-clips:]) if pair not in best]
     figure = histogram(ok["value"].to_numpy(), row.value or 0.0, row.low, row.high)
     anchor = "m-" + "".join(c if c.isalnum() else "-" for c in row.metric)
-    return MetricSection(row.metric, anchor, metrics.get(row.metric).card.title, row.better, row, figure, best, worst)
+    title, constant = metrics.get(row.metric).card.title, bool(ok["value"].min() == ok["value"].max())
+    best, worst = ([], []) if constant else (best, worst)
+    return MetricSection(row.metric, anchor, title, row.better, constant, row, figure, best, worst)
 
 
 def problems(run: Run) -> list[dict[str, str]]:

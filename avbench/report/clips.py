@@ -66,6 +66,7 @@ def clip_card(row: dict[str, Any], values: list[tuple[str, str]], over_time: Cal
     return replace(
         card,
         video=preview(clip),
+        poster=poster(clip),
         kind="video" if clip.video else "audio",
         figure=timeline(seconds, clip.audio, over_time(row["sample"])),
         spectrogram=spectrogram(clip.audio, seconds) if clip.audio else "",
@@ -80,6 +81,18 @@ def preview(clip: Clip) -> str:
         path = Path(folder) / "preview.mp4"
         write_clip(path, smaller(clip), crf=26)
         return "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def poster(clip: Clip) -> str:
+    """The middle frame as a JPEG data address, "" for sound alone."""
+    import cv2
+
+    small = smaller(clip)
+    if small.video is None:
+        return ""
+    frame = small.video.frames[len(small.video.frames) // 2]
+    data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
 
 
 def smaller(clip: Clip) -> Clip:

@@ -61,7 +61,7 @@ def timeline(seconds: float, audio: Audio | None, tracks: Sequence[Track]) -> st
     ticks = "".join(
         f'<line class="tick" x1="{at(t, seconds):.1f}" x2="{at(t, seconds):.1f}" y1="0" y2="{y:.0f}"/>'
         f'<text x="{at(t, seconds) + 2:.1f}" y="{y + 11:.0f}">{t:g} s</text>'
-        for t in np.arange(0, seconds, tick_step(seconds))
+        for t in np.arange(0, seconds - 0.04 * seconds, tick_step(seconds))
     )
     return svg(y + 14, ticks + "".join(lanes), "events over time")
 

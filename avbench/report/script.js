@@ -1,3 +1,11 @@
+const fields = document.querySelector("#fields");
+fields.addEventListener("click", () => {
+  const shown = fields.getAttribute("aria-pressed") !== "true";
+  fields.setAttribute("aria-pressed", shown);
+  fields.textContent = shown ? "hide fields" : "show all fields";
+  for (const row of document.querySelectorAll("tr.field")) row.hidden = !shown;
+});
+
 // A playhead over each clip's timeline, and a click there to seek.
 for (const clip of document.querySelectorAll(".clip")) {
   const media = clip.querySelector("video, audio");
