@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from avbench.cli import doctor, evaluate, listing, pages
+from avbench.cli import compare, doctor, evaluate, listing, pages
 
 app = typer.Typer(
     name="avbench",
@@ -15,6 +15,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 evaluate.register(app)
+compare.register(app)
 pages.register(app)
 listing.register(app)
 doctor.register(app)
