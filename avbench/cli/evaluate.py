@@ -48,7 +48,7 @@ def eval_command(
 ) -> None:
     """Score a generator on a suite: a table here, a run folder, and `avbench report` for the page."""
     from avbench.errors import UserError
-    from avbench.evaluate import Spec, perform, pick_device
+    from avbench.evaluation import Spec, perform, pick_device
     from avbench.execute import PRECISIONS, Settings
 
     if precision not in PRECISIONS:
@@ -76,7 +76,7 @@ def progress_for(quiet: bool) -> AbstractContextManager[Any]:
 
 def print_plan(spec: Any, as_json: bool) -> None:
     """What would be done."""
-    from avbench.evaluate import preview
+    from avbench.evaluation import preview
 
     summary = preview(spec)
     if as_json:
@@ -144,7 +144,7 @@ def score_command(
     json: bool = Json,
 ) -> None:
     """Score one clip: sample metrics only, no suite, no run folder."""
-    from avbench.evaluate import score_clip
+    from avbench.evaluation import score_clip
 
     rows = score_clip(clip, prompt, speech, metrics, device, parse_weights(weights))
     if json:
@@ -168,7 +168,7 @@ def generate_command(
     json: bool = Json,
 ) -> None:
     """Make the clips of a suite; those that exist are kept, so repeating the command continues it."""
-    from avbench.evaluate import generate
+    from avbench.evaluation import generate
 
     with progress_for(quiet=json) as progress:
         made, problems = generate(model, suite, out, limit, seed, progress)
