@@ -98,7 +98,7 @@ def describe_clip(one: Subject, rows: Sequence[Row]) -> dict[str, Any]:
         "bytes": sum(path.stat().st_size for path in paths if path.exists()),
     }  # fmt: skip
     try:
-        info = probe(one.file.main) if one.file.audio is None else {**probe(one.file.audio), **probe(one.file.main)}
+        info = probe(one.file.main, one.file.audio)
     except SampleError:
         return row
     return {**row, **{name: info.get(name) for name in MEDIA}}

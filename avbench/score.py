@@ -43,7 +43,7 @@ def score(metric: Metric, one: Subject, value: Callable[[Feature], Any]) -> list
         given = {name: given_input(need, one, value) for name, need in inputs(metric).items()}
         result = metric.score(**given)
         fields = result if isinstance(result, dict) else {"": result}
-        return [Row(name, finite(number, name)) for name, number in fields.items()]
+        return [Row(name, finite(number, name)) for name, number in sorted(fields.items())]
     except SampleError as error:
         return [Row("", None, error.status, str(error))]
     except Exception as error:

@@ -222,7 +222,8 @@ def test_a_command_generator(cache: Path, tmp_path: Path) -> None:
         "import json, sys, pathlib; sys.path.insert(0, sys.argv[3])\n"
         "from tests.conftest import bouncing\nfrom avbench.encode import write_clip\n"
         "for line in open(sys.argv[1]):\n"
-        "    row = json.loads(line); write_clip(pathlib.Path(sys.argv[2]) / (row['id'] + '.mp4'), bouncing(row['seed']))\n"
+        "    row = json.loads(line)\n"
+        "    write_clip(pathlib.Path(sys.argv[2]) / (row['id'] + '.mp4'), bouncing(row['seed']))\n"
     )
     (tmp_path / "prompts.jsonl").write_text(json.dumps({"id": "p0", "text": "x"}))
     root = Path(__file__).resolve().parent.parent

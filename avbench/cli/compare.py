@@ -64,7 +64,8 @@ def compare_command(
 
 LEGEND = (
     "Paired over samples both scored. p: sign-flip permutation, Holm-adjusted over all rows shown. detectable: the\n"
-    "smallest difference this n would have found with 80 % power. Set metrics: interval of the difference by joint resampling."
+    "smallest difference this n would have found with 80 % power. Set metrics: interval of the difference by joint\n"
+    "resampling."
 )
 
 
