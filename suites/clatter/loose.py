@@ -1,0 +1,511 @@
+"""Loose scenes: the sound belongs to the place, and nothing seen happens in time with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from avbench.suites.clatter.exact import TAU, Draws, clamp, cos_sin, wave
+from avbench.suites.clatter.paint import Capsule, Colour, Disc, Drift, Noise, Poly, Shape
+from avbench.suites.clatter.scenery import (
+    Backdrop,
+    block,
+    blend,
+    flat,
+    hills,
+    hsv,
+    mix,
+    rectangle,
+    rgb,
+    room,
+    shade,
+    sky,
+)
+from avbench.suites.clatter.world import Laws, Stage, Track, WorldSpec
+
+DARK: Colour = (0.07, 0.07, 0.08)
+
+
+def line(start: tuple[float, float], velocity: tuple[float, float]) -> Track:
+    """Straight and even motion."""
+    return lambda t: np.stack([start[0] + velocity[0] * t, start[1] + velocity[1] * t], 1)
+
+
+def tree(x: float, ground: float, size: float, d: Draws) -> list[Shape]:
+    """A trunk and a crown of discs."""
+    green, trunk = hsv(d.between(0.22, 0.36), 0.5, d.between(0.28, 0.42)), hsv(0.07, 0.5, 0.3)
+    shapes: list[Shape] = [block(x - 0.05 * size, ground, x + 0.05 * size, ground + 0.5 * size, trunk, "grain")]
+    for dx, dy, r in ((-0.18, 0.5, 0.17), (0.17, 0.52, 0.18), (0.0, 0.7, 0.2), (-0.05, 0.5, 0.2)):
+        shapes.append(
+            Disc((x + dx * size, ground + dy * size), r * size, shade(green, d.between(0.85, 1.15)), ball=True)
+        )
+    return shapes
+
+
+def house(x: float, ground: float, d: Draws) -> list[Shape]:
+    """A gabled house with a door and two windows."""
+    wall, roof = hsv(d.between(0.05, 0.14), 0.25, 0.72), hsv(d.between(0.0, 0.05), 0.55, 0.45)
+    return [
+        block(x - 0.2, ground, x + 0.2, ground + 0.24, wall),
+        Poly(((-0.25, 0.0), (0.25, 0.0), (0.0, 0.17)), roof, (x, ground + 0.23)),
+        block(x - 0.035, ground, x + 0.035, ground + 0.14, shade(roof, 0.7)),
+        *[
+            block(x + k * 0.12 - 0.04, ground + 0.1, x + k * 0.12 + 0.04, ground + 0.18, (0.95, 0.86, 0.5))
+            for k in (-1, 1)
+        ],
+    ]
+
+
+def rain(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
+    """Rain over a house or trees, rings in a puddle."""
+    ground = d.between(0.26, 0.34)
+    grey = hsv(0.6, d.between(0.05, 0.18), d.between(0.42, 0.55))
+    base = sky(shade(grey, 0.75), grey, ground, hsv(d.between(0.2, 0.35), 0.3, 0.34), 0.25)
+    x = d.between(0.3, 0.7)
+    homely = d.chance(0.5)
+    props = (
+        house(x, ground - 0.02, d)
+        if homely
+        else tree(x - 0.2, ground - 0.03, 0.75, d) + tree(x + 0.22, ground - 0.02, 0.6, d)
+    )
+    water = blend(grey, (0.2, 0.25, 0.3), 0.4)
+    px, py, wide = d.between(0.3, 0.7), ground * 0.42, d.between(0.26, 0.36)
+    props.append(Disc((px, py), wide, water, flat=0.26))
+    rings: list[Shape] = []
+    for _ in range(int(5 * spec.seconds)):
+        start, life = d.between(-0.5, spec.seconds), d.between(0.4, 0.7)
+        rx = px + d.between(-0.65, 0.65) * wide
+        ry = py + d.between(-0.12, 0.12) * wide
+
+        def radius(t: np.ndarray, start: float = start, life: float = life) -> np.ndarray:
+            return 0.012 + 0.075 * clamp((t - start) / life)
+
+        def alpha(t: np.ndarray, start: float = start, life: float = life) -> np.ndarray:
+            return np.where(t >= start, 0.7 * clamp(1.0 - (t - start) / life), 0.0)
+
+        rings.append(Disc((rx, ry), radius, (0.85, 0.9, 0.95), alpha, flat=0.3, hollow=0.012, solid=False))
+    slant = d.between(-0.25, 0.25)
+    speed = d.between(1.5, 1.9)
+    far = Drift(
+        (-0.6, -0.6, 1.6, 1.6),
+        (-slant * speed * 0.7, -speed * 0.7),
+        (60.0, 4.5),
+        (0.82, 0.87, 0.93),
+        0.35,
+        0.24,
+        -slant,
+    )
+    near = Drift((-0.6, -0.6, 1.6, 1.6), (-slant * speed, -speed), (30.0, 2.6), (0.92, 0.95, 1.0), 0.5, 0.16, -slant)
+    return Stage(
+        backdrop=flat(DARK) if spec.plain else base,
+        props=tuple(props),
+        actors=(*rings, far, near),
+        words={"thing": "house" if homely else "pair of trees", "weather": d.choice(("steady", "heavy", "light"))},
+    )
+
+
+def wind(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
+    """Tall grass and a tree bend in gusts."""
+    ground = d.between(0.18, 0.28)
+    base = sky(hsv(0.58, 0.5, 0.85), hsv(0.56, 0.2, 0.95), ground, hsv(0.25, 0.45, 0.4), 0.9)
+    base = hills(base, ground, 0.12, hsv(0.3, 0.35, 0.5), d.between(0, 60))
+    gust, lean, pace = d.unit(), d.between(0.16, 0.3), d.between(0.35, 0.6)
+    way = d.choice((-1.0, 1.0))
+
+    def push(t: np.ndarray, x: float) -> np.ndarray:
+        slow = wave(t * pace + gust - 0.35 * way * x)
+        return way * lean * (0.55 + 0.35 * slow + 0.15 * wave(t * pace * 2.7 - 0.8 * x))
+
+    blades: list[Shape] = []
+    count = 46
+    for k in range(count):
+        x, tall = -0.1 + 1.2 * (k + d.unit()) / count, d.between(0.16, 0.34)
+        root, green = (
+            d.between(-0.04, 0.7 * ground),
+            hsv(d.between(0.17, 0.31), d.between(0.45, 0.7), d.between(0.35, 0.75)),
+        )
+
+        def middle(t: np.ndarray, x: float = x, root: float = root, tall: float = tall) -> np.ndarray:
+            return np.stack([x + 0.35 * tall * 1.6 * push(t, x), np.full(len(t), root + 0.55 * tall)], 1)
+
+        def tip(t: np.ndarray, x: float = x, root: float = root, tall: float = tall) -> np.ndarray:
+            bend = push(t, x)
+            return np.stack([x + 1.6 * tall * bend, root + tall * (1.0 - 0.8 * bend * bend)], 1)
+
+        blades += [
+            Capsule((x, root), middle, 0.011, green, round=False),
+            Capsule(middle, tip, 0.007, shade(green, 1.2), round=False),
+        ]
+    trunk_x, high = d.between(0.25, 0.75), d.between(0.36, 0.44)
+    leaves: list[Shape] = []
+
+    def crown(dx: float, dy: float) -> Track:
+        return lambda t: np.stack(
+            [trunk_x + dx + 0.28 * (0.5 + dy) * push(t, trunk_x + dx), np.full(len(t), ground + high + dy)], 1
+        )
+
+    leaves.append(Capsule((trunk_x, ground - 0.02), crown(0.0, 0.0), 0.026, hsv(0.07, 0.5, 0.33)))
+    for dx, dy, r in (
+        (-0.14, 0.06, 0.12),
+        (0.13, 0.05, 0.125),
+        (0.0, 0.17, 0.14),
+        (-0.03, 0.03, 0.13),
+        (0.09, 0.15, 0.1),
+    ):
+        leaves.append(Disc(crown(dx, dy), r, hsv(d.between(0.26, 0.34), 0.55, d.between(0.38, 0.52)), ball=True))
+    return Stage(
+        backdrop=flat(DARK) if spec.plain else base,
+        actors=(*leaves, *blades),
+        words={"thing": "tree", "side": "left" if way < 0 else "right"},
+    )
+
+
+def waves(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
+    """A sea of rolling bands, foam running up a beach."""
+    shore, horizon = d.between(0.2, 0.28), d.between(0.62, 0.72)
+    dusk = d.chance(0.4)
+    sun = (d.between(0.2, 0.8), horizon + d.between(0.1, 0.2))
+    base = sky(hsv(0.62, 0.45, 0.55) if dusk else hsv(0.57, 0.55, 0.88), hsv(0.07, 0.5, 0.95) if dusk else hsv(0.55, 0.15, 0.97),
+               horizon, hsv(0.11, 0.35, 0.80), 0.5)  # fmt: skip
+    deep, shallow = hsv(0.57, 0.65, 0.42), hsv(0.50, 0.45, 0.68)
+    count, pace = 9, d.between(0.16, 0.26)
+    ridges: list[Shape] = []
+    phase = d.unit()
+    for k in range(count):
+        depth = 1.0 - k / (count - 1)  # 1 at the horizon, 0 at the shore
+        y = shore + (horizon - shore) * depth * (0.55 + 0.45 * depth) - 0.02
+        ridges += swell(y, 0.006 + 0.030 * (1.0 - depth), 1.0 + 3.5 * depth, pace * (1.4 - depth), phase + 0.37 * k,
+                        blend(shallow, deep, depth), (horizon - y) + 0.01 if k == 0 else 0.3)  # fmt: skip
+    rush = d.between(0.2, 0.3)
+    foam: list[Shape] = []
+    for k in range(12):
+        x = -0.12 + 1.24 * k / 11
+        lag, big = d.unit() * 0.12, d.between(0.07, 0.10)
+
+        def at(t: np.ndarray, x: float = x, lag: float = lag) -> np.ndarray:
+            return np.stack([x + 0.02 * wave(t * rush + lag), shore - 0.02 + 0.055 * wave(t * rush + lag + phase)], 1)
+
+        foam.append(Disc(at, big, (0.96, 0.98, 0.98), flat=0.32))
+        foam.append(
+            Disc(lambda t, at=at: at(t) + np.array([0.0, 0.022]), big, blend(shallow, (1, 1, 1), 0.12), flat=0.36)
+        )  # type: ignore[misc]
+    disc = Disc(sun, 0.06, (1.0, 0.85, 0.55) if dusk else (1.0, 0.98, 0.85), soft=0.02)
+    return Stage(
+        backdrop=flat(DARK) if spec.plain else base,
+        props=(disc, block(-0.6, shore - 0.02, 1.6, horizon, deep)),
+        actors=(*ridges, *foam),
+        words={"thing": "beach", "light": "at dusk" if dusk else "on a bright day"},
+    )
+
+
+def swell(y: float, tall: float, pitch: float, pace: float, phase: float, colour: Colour, depth: float) -> list[Shape]:
+    """One rolling band of sea: humps that drift sideways, with pale crests."""
+    shapes: list[Shape] = []
+    spacing = 0.5 / pitch + 0.14
+    count = int(1.7 / spacing) + 3
+    drift = 0.10 * pace / 0.2
+
+    def hump(k: int, lift: float) -> Track:
+        def at(t: np.ndarray) -> np.ndarray:
+            x = -0.35 + spacing * k + spacing * ((phase + t * drift / spacing) - np.floor(phase + t * drift / spacing))
+            return np.stack([x, y + tall * 0.6 * wave(t * pace + phase + 0.29 * k) + lift], 1)
+
+        return at
+
+    for k in range(-1, count):
+        wide = spacing * 0.62
+        shapes.append(Disc(hump(k, 0.006), wide, blend(colour, (1.0, 1.0, 1.0), 0.35), flat=max(0.10, tall * 4)))
+        shapes.append(Disc(hump(k, -0.004), wide * 1.05, colour, flat=max(0.10, tall * 4)))
+    return shapes
+
+
+def car(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
+    """A car or van drives steadily past fields and hills."""
+    ground = d.between(0.30, 0.36)
+    base = sky(hsv(0.58, 0.45, 0.9), hsv(0.54, 0.12, 0.97), ground, hsv(d.between(0.2, 0.3), 0.45, 0.5), 0.8)
+    base = hills(base, ground, 0.16, hsv(d.between(0.25, 0.35), 0.3, 0.45), d.between(0, 60))
+    way = d.choice((-1.0, 1.0))
+    speed = d.between(0.10, 0.2) * 4.0 / spec.seconds
+    hue, van = d.unit(), d.chance(0.4)
+    paint_, glass = hsv(hue, 0.7, 0.75), (0.62, 0.78, 0.88)
+    road = ground * 0.5
+    start = (0.5 - way * speed * spec.seconds * 0.5, road + 0.075)
+    body = line(start, (way * speed, 0.0))
+
+    def part(points: tuple[tuple[float, float], ...], colour: Colour) -> Poly:
+        ordered = points if way > 0 else tuple((-x, y) for x, y in reversed(points))
+        return Poly(ordered, colour, body)
+
+    cabin = (
+        ((-0.22, 0.08), (0.16, 0.08), (0.12, 0.22), (-0.22, 0.22))
+        if van
+        else ((-0.16, 0.08), (0.13, 0.08), (0.05, 0.18), (-0.10, 0.18))
+    )
+    panes = (((-0.02, 0.11), (0.12, 0.11), (0.095, 0.195), (-0.02, 0.195)),) if van else (
+        ((-0.125, 0.09), (-0.03, 0.09), (-0.03, 0.16), (-0.085, 0.16)), ((-0.01, 0.09), (0.095, 0.09), (0.04, 0.16), (-0.01, 0.16)))  # fmt: skip
+    shapes: list[Shape] = [
+        Disc(lambda t: body(t) + np.array([0.0, -0.075]), 0.26, (0.03, 0.03, 0.04), 0.6, 0.12, 0.03, solid=False),
+        part(cabin, paint_),
+        part(((-0.23, -0.04), (0.24, -0.04), (0.24, 0.05), (0.2, 0.085), (-0.23, 0.085)), paint_),
+        *[part(pane, glass) for pane in panes],
+        part(rectangle(0.205, 0.01, 0.24, 0.045), (1.0, 0.95, 0.7)),
+        part(rectangle(-0.23, 0.01, -0.205, 0.045), (0.85, 0.15, 0.12)),
+    ]
+    for x in (-0.135, 0.135):
+        hub = lambda t, x=x: body(t) + np.array([x, -0.03])  # noqa: E731
+        shapes += [Disc(hub, 0.052, (0.1, 0.1, 0.11)), Disc(hub, 0.028, (0.75, 0.76, 0.78))]
+        for turn in (0.0, 0.5 * TAU / 3, TAU / 3):
+            spoke = wheel(hub, way * speed / 0.052, turn, 0.026)
+            shapes.append(Capsule(spoke[0], spoke[1], 0.006, (0.35, 0.36, 0.38), round=False))
+    props: list[Shape] = [block(-0.6, road - 0.11, 1.6, road + 0.07, (0.30, 0.30, 0.32), "speckle")]
+    props += [block(-0.45 + 0.28 * k, road - 0.03, -0.31 + 0.28 * k, road - 0.015, (0.92, 0.9, 0.8)) for k in range(8)]
+    for _ in range(d.below(3)):
+        props = tree(d.between(0.0, 1.0), ground, d.between(0.25, 0.4), d) + props
+    return Stage(
+        backdrop=flat(DARK) if spec.plain else base,
+        props=tuple(props),
+        actors=tuple(shapes),
+        tracks={"car": (body, 0.235)},
+        words={"thing": "van" if van else "car", "hue": str(hue), "side": "right" if way > 0 else "left"},
+    )
+
+
+def wheel(hub: Track, rate: float, turn: float, radius: float) -> tuple[Track, Track]:
+    """The two ends of a spoke through a turning hub (clockwise for a positive rate)."""
+
+    def end(sign: float) -> Track:
+        def at(t: np.ndarray) -> np.ndarray:
+            c, s = cos_sin(turn - rate * t)
+            return hub(t) + sign * radius * np.stack([c, s], 1)
+
+        return at
+
+    return end(1.0), end(-1.0)
+
+
+def stream(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
+    """Water runs between banks and round stones."""
+    green = hsv(d.between(0.22, 0.32), 0.5, 0.42)
+    base = sky(hsv(0.3, 0.4, 0.42), hsv(0.27, 0.45, 0.55), 0.72, green)
+    way = d.choice((-1.0, 1.0))
+    bottom, top = d.between(0.14, 0.2), d.between(0.52, 0.6)
+    water = hsv(d.between(0.5, 0.58), 0.45, 0.55)
+    speed = d.between(0.35, 0.55)
+
+    def picture(x: np.ndarray, y: np.ndarray, noise: Noise) -> np.ndarray:
+        bank = base(x, y, noise)
+        edge = 0.03 * noise(x * 3.5, x * 0) + 0.012 * noise(x * 11, x * 0)
+        inside = clamp(90 * np.minimum(y - bottom - edge, top + 0.6 * edge - y) + 0.5)
+        mud = clamp(30 * np.minimum(y - bottom - edge + 0.03, top + 0.03 + 0.6 * edge - y) + 0.5)
+        depth = (y - bottom) / (top - bottom)
+        return mix(mix(bank, rgb(hsv(0.09, 0.4, 0.38), x), mud), rgb(water, x) * (1.1 - 0.3 * depth), inside)
+
+    layers: list[Shape] = []
+    rows = 6
+    for k in range(rows):
+        low = bottom + 0.03 + (top - bottom - 0.06) * k / rows
+        high = bottom + 0.03 + (top - bottom - 0.06) * (k + 1.25) / rows
+        pace = speed * (0.75 + 0.5 * (1.0 - abs(k - 2.5) / 3))
+        white = (0.93, 0.97, 1.0) if k % 2 else blend(water, (0.05, 0.15, 0.2), 0.5)
+        layers.append(Drift((-0.6, low, 1.6, high), (way * pace, 0.0), (5.0, 38.0 + 5 * k), white, 0.55, 0.32))
+    stones: list[Shape] = []
+    for _ in range(4):
+        x, y, r = d.between(0.05, 0.95), d.between(bottom + 0.06, top - 0.08), d.between(0.05, 0.09)
+        stone = hsv(0.09, 0.08, d.between(0.4, 0.6))
+        stones += [
+            Disc((x, y - 0.02), r * 1.2, (0.93, 0.97, 0.99), 0.75, 0.4, 0.02),
+            Disc((x, y), r, stone, flat=0.7, ball=True),
+        ]
+    plants = tree(d.between(0.05, 0.95), top + 0.06, 0.55, d) + tree(d.between(0.05, 0.95), top + 0.08, 0.45, d)
+    return Stage(
+        backdrop=flat(DARK) if spec.plain else picture,
+        props=tuple(plants),
+        actors=(*layers, *stones),
+        words={"thing": "stream", "side": "right" if way > 0 else "left"},
+    )
+
+
+def fire(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
+    """Flames over crossed logs at night."""
+    ground = d.between(0.20, 0.26)
+    x0 = d.between(0.44, 0.56)
+    night = sky((0.04, 0.05, 0.12), (0.10, 0.09, 0.16), ground + 0.12, (0.16, 0.11, 0.08))
+
+    def picture(x: np.ndarray, y: np.ndarray, noise: Noise) -> np.ndarray:
+        dx, dy = x - x0, y - ground - 0.1
+        glow = clamp(1.0 - 2.6 * (dx * dx + dy * dy))
+        return night(x, y, noise) + rgb((0.42, 0.20, 0.06), x) * (glow * glow)
+
+    logs: list[Shape] = []
+    for angle, y in ((0.32, 0.0), (-0.30, 0.01), (0.02, -0.03)):
+        c, s = cos_sin(angle)
+        hx, hy = 0.24 * float(c), 0.24 * float(s)
+        bark = hsv(0.06, 0.55, d.between(0.22, 0.34))
+        logs.append(Capsule((x0 - hx, ground + y - hy), (x0 + hx, ground + y + hy), 0.042, bark))
+    flames: list[Shape] = []
+    for colour, count, tall, big in (
+        ((0.85, 0.22, 0.05), 22, 0.42, 0.085),
+        ((1.0, 0.55, 0.08), 20, 0.33, 0.068),
+        ((1.0, 0.88, 0.4), 16, 0.22, 0.05),
+    ):
+        for _ in range(count):
+            flames.append(flame(x0, ground, colour, tall, big, d))
+    stones = [
+        Disc(
+            (x0 + 0.1 * k, ground - 0.11 + 0.012 * k * k * 0.5),
+            0.055,
+            hsv(0.08, 0.1, d.between(0.3, 0.45)),
+            flat=0.75,
+            ball=True,
+        )
+        for k in range(-3, 4)
+    ]
+    return Stage(
+        backdrop=flat(DARK) if spec.plain else picture,
+        props=tuple(logs),
+        actors=(*flames, *stones),
+        words={"thing": "campfire"},
+    )
+
+
+def flame(x0: float, ground: float, colour: Colour, tall: float, big: float, d: Draws) -> Disc:
+    """A tongue of fire that rises, narrows and fades, over and over."""
+    life, phase, side, reach = d.between(0.45, 0.8), d.unit(), d.between(-0.16, 0.16), d.between(0.75, 1.1)
+    lick = d.between(0.6, 1.4)
+
+    def age(t: np.ndarray) -> np.ndarray:
+        x = t / life + phase
+        return x - np.floor(x)
+
+    def at(t: np.ndarray) -> np.ndarray:
+        a = age(t)
+        x = x0 + side * (1.0 - 0.75 * a) + 0.025 * a * wave(t * lick + phase)
+        return np.stack([x, ground + 0.03 + reach * tall * a * (1.0 - 2.0 * abs(side))], 1)
+
+    def radius(t: np.ndarray) -> np.ndarray:
+        a = age(t)
+        return big * (1.05 - 0.85 * a) * clamp(8.0 * a, 0.2, 1.0)
+
+    def alpha(t: np.ndarray) -> np.ndarray:
+        return clamp(2.2 * (1.0 - age(t)))
+
+    return Disc(at, radius, colour, alpha, flat=1.5, soft=0.02)
+
+
+def city(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
+    """Cars pass both ways before a row of lit buildings."""
+    street = d.between(0.2, 0.25)
+    dusk = d.chance(0.6)
+    base = sky(hsv(0.66, 0.5, 0.30) if dusk else hsv(0.58, 0.35, 0.8), hsv(0.05, 0.45, 0.75) if dusk else hsv(0.55, 0.1, 0.92),
+               street, (0.24, 0.24, 0.27), 0.3)  # fmt: skip
+    props: list[Shape] = []
+    x = -0.25
+    while x < 1.25:
+        wide, tall = d.between(0.12, 0.2), d.between(0.28, 0.62)
+        wall = (
+            hsv(d.between(0.55, 0.75), 0.2, d.between(0.22, 0.34))
+            if dusk
+            else hsv(d.between(0.03, 0.12), 0.25, d.between(0.5, 0.7))
+        )
+        props.append(block(x, street, x + wide - 0.006, street + tall, wall))
+        columns, rows = int(wide / 0.045), int(tall / 0.07)
+        for i in range(columns):
+            for j in range(rows):
+                lit = (1.0, 0.86, 0.5) if d.chance(0.55 if dusk else 0.15) else shade(wall, 0.6)
+                left, low = x + (i + 0.3) * wide / columns, street + (j + 0.35) * tall / rows
+                props.append(Poly(rectangle(0, 0, 0.022, 0.034), lit, (left, low), edge=0.0))
+        x += wide
+    props.append(block(-0.6, street - 0.02, 1.6, street + 0.012, (0.45, 0.44, 0.44)))
+    props += [block(-0.45 + 0.2 * k, 0.095, -0.36 + 0.2 * k, 0.105, (0.85, 0.82, 0.7)) for k in range(11)]
+    actors: list[Shape] = []
+    for k in range(5):
+        way = 1.0 if k % 2 else -1.0
+        y, speed = (0.125 if way < 0 else 0.035), way * d.between(0.22, 0.4)
+        actors += little_car(d, y, speed, d.between(-0.2, 1.2) - 0.5 * speed * spec.seconds, dusk)
+    return Stage(
+        backdrop=flat(DARK) if spec.plain else base,
+        props=tuple(props),
+        actors=tuple(actors),
+        words={"thing": "street", "light": "at dusk" if dusk else "by day"},
+    )
+
+
+def little_car(d: Draws, y: float, speed: float, x: float, lights: bool) -> list[Shape]:
+    at = line((x, y), (speed, 0.0))
+    colour, way = hsv(d.unit(), 0.6, 0.65), 1.0 if speed > 0 else -1.0
+    shapes: list[Shape] = [
+        Poly(((-0.085, 0.0), (0.085, 0.0), (0.08, 0.04), (-0.08, 0.04)), colour, at),
+        Poly(((-0.055, 0.04), (0.05, 0.04), (0.03, 0.075), (-0.035, 0.075)), shade(colour, 0.8), at),
+        Poly(((-0.04, 0.043), (0.036, 0.043), (0.023, 0.066), (-0.027, 0.066)), (0.6, 0.72, 0.8), at, edge=0.0),
+    ]
+    for dx in (-0.05, 0.05):
+        shapes.append(Disc(lambda t, dx=dx: at(t) + np.array([dx, 0.0]), 0.021, (0.08, 0.08, 0.09)))  # type: ignore[misc]
+    front, back = (lambda t: at(t) + np.array([way * 0.09, 0.024])), (lambda t: at(t) + np.array([-way * 0.085, 0.024]))
+    glow = 0.03 if lights else 0.008
+    shapes += [Disc(front, 0.012, (1.0, 0.96, 0.75), soft=glow), Disc(back, 0.010, (0.95, 0.15, 0.1), soft=glow)]
+    return shapes
+
+
+def fan(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
+    """A desk fan turns in a room."""
+    table = d.between(0.12, 0.16)
+    base: Backdrop = room(d, table)
+    x, y, r = d.between(0.44, 0.56), table + d.between(0.44, 0.48), d.between(0.27, 0.31)
+    shell, blade = hsv(d.unit(), d.between(0.1, 0.5), d.between(0.35, 0.55)), hsv(d.unit(), d.between(0.3, 0.7), 0.85)
+    count, rate = d.choice((3, 4)), d.choice((-1.0, 1.0)) * d.between(2.2, 4.2)
+    props: list[Shape] = [
+        Disc((x, table), 0.2, (0.03, 0.03, 0.03), 0.5, 0.2, 0.03, solid=False),
+        Capsule((x, table + 0.04), (x, y), 0.028, shell),
+        Disc((x, table + 0.025), 0.14, shell, flat=0.28, ball=True),
+        Disc((x, y), r, blend(shell, (0.9, 0.9, 0.95), 0.5), 0.35),
+    ]
+    blades: list[Shape] = []
+    for k in range(count):
+        turn = TAU * k / count
+
+        def spin(t: np.ndarray, turn: float = turn) -> np.ndarray:
+            return turn + rate * t
+
+        petal = (
+            (0.02, -0.02),
+            (0.55 * r, -0.10),
+            (0.84 * r, -0.085),
+            (0.90 * r, 0.0),
+            (0.78 * r, 0.055),
+            (0.4 * r, 0.04),
+        )
+        blades.append(Poly(petal, shade(blade, 1.0 if k % 2 else 0.9), (x, y), spin, lit=0.8))
+    cage: list[Shape] = [
+        Disc((x, y), q * r, (0.82, 0.83, 0.86), hollow=w) for q, w in ((1.0, 0.022), (0.72, 0.006), (0.45, 0.006))
+    ]
+    for k in range(6):
+        c, s = cos_sin(TAU * k / 12)
+        cage.append(
+            Capsule(
+                (x - r * float(c), y - r * float(s)),
+                (x + r * float(c), y + r * float(s)),
+                0.004,
+                (0.8, 0.81, 0.84),
+                round=False,
+            )
+        )
+    cage.append(Disc((x, y), 0.05, shell, ball=True))
+    return Stage(
+        backdrop=flat(DARK) if spec.plain else base,
+        props=tuple(props),
+        actors=(*blades, *cage),
+        words={"thing": "fan", "count": ("three", "four")[count - 3]},
+    )
+
+
+BUILDERS: dict[str, Callable[[Draws, WorldSpec, Laws], Stage]] = {
+    "rain": rain,
+    "wind": wind,
+    "waves": waves,
+    "car": car,
+    "stream": stream,
+    "fire": fire,
+    "city": city,
+    "fan": fan,
+}
