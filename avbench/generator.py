@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from avbench.clip import Clip
 from avbench.errors import SampleError, UserError
-from avbench.suite import Sample, Suite, inside, read_toml
+from avbench.suite import TEXTS, Sample, Suite, inside, read_toml
 
 CONFIG = "avbench.toml"
 VIDEO = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v")
@@ -254,7 +254,11 @@ def generate_clips(
 
 def write_prompts(path: Path, samples: Iterable[Sample]) -> Path:
     """The prompts file an external command reads."""
-    lines = [json.dumps({**s.described, "index": s.index, "seed": seed_of(0, s)}, ensure_ascii=False) for s in samples]
+    lines = []
+    for sample in samples:
+        texts = {name: sample.get(name) for name in TEXTS}
+        row = {"id": sample.id, "index": sample.index, "seed": seed_of(0, sample), **texts, "tags": sample.tags}
+        lines.append(json.dumps(row, ensure_ascii=False))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 

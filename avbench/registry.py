@@ -45,7 +45,8 @@ class Registry(Generic[T]):
         found: dict[str, Any] = {}
         for module in self._modules():
             for thing in vars(module).values():
-                if getattr(thing, "__module__", None) != module.__name__:
+                home = getattr(thing, "__module__", None) or ""
+                if home != module.__name__ and not home.startswith(f"{module.__name__}."):
                     continue
                 for name in self.names(thing):
                     if name in found:

@@ -124,12 +124,16 @@ def print_results(rows: list[Any]) -> None:
 
 
 def failures(run: Any, most: int = 3) -> list[str]:
-    """The first failures, grouped by reason code."""
-    bad = run.samples[run.samples["status"] != "ok"]
+    """What failed or is missing, grouped by reason code."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for row in run.records("samples"):
+        if row["status"] != "ok":
+            code, _, detail = row["reason"].partition(": ")
+            groups.setdefault(code, []).append((row["sample"], detail))
     lines = []
-    for code, group in bad.groupby(bad["reason"].str.partition(":")[0]):
-        names = ", ".join(group["sample"].head(most)) + (", ..." if len(group) > most else "")
-        lines.append(f"{len(group)} × {code}: {names}: {group['reason'].iloc[0].partition(': ')[2]}")
+    for code, group in groups.items():
+        names = ", ".join(name for name, _ in group[:most]) + (", ..." if len(group) > most else "")
+        lines.append(f"{len(group)} × {code}: {names}: {group[0][1]}")
     return lines
 
 

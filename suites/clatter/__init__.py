@@ -16,11 +16,11 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-
-from avbench.clip import Audio, Clip, Video
-from avbench.suites.clatter import loose, paint, sound as sounds, tight
+from avbench.suites.clatter import loose, paint, tight
+from avbench.suites.clatter import sound as sounds
 from avbench.suites.clatter.captions import captions
 from avbench.suites.clatter.exact import Draws
+from avbench.suites.clatter.suite import clatter
 from avbench.suites.clatter.world import (
     CLATTER,
     DESK,
@@ -38,9 +38,11 @@ from avbench.suites.clatter.world import (
     WorldSpec,
 )
 
+from avbench.clip import Audio, Clip, Video
+
 __all__ = [
     "CLATTER", "DESK", "EVENTS", "FAULTS", "LOOSE", "MATERIALS", "SIZES", "TIGHT", "VERSION", "Body", "Camera",
-    "Contact", "Laws", "Scene", "Stage", "WorldSpec", "audio", "frames", "records", "render", "scene",
+    "Contact", "Laws", "Scene", "Stage", "WorldSpec", "audio", "clatter", "frames", "records", "render", "scene",
 ]  # fmt: skip
 
 VERSION = 1

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-
 from avbench.suites.clatter.exact import TAU, Draws, clamp, cos_sin, wave
 from avbench.suites.clatter.paint import Capsule, Colour, Disc, Drift, Noise, Poly, Shape
 from avbench.suites.clatter.scenery import (
     Backdrop,
-    block,
     blend,
+    block,
     flat,
     hills,
     hsv,

@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-
 from avbench.suites.clatter.exact import TAU, clamp, cos_sin
 from avbench.suites.clatter.world import Track
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-
 from avbench.suites.clatter.exact import Draws, clamp, smooth, wave
 from avbench.suites.clatter.paint import Colour, Disc, Noise, Point, Poly
 from avbench.suites.clatter.world import MATERIALS, Contact, Track

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-
 from avbench.suites.clatter.exact import TAU, Draws, clamp, cos_sin, damped, exp, one_pole, resonate, rms, smooth, wave
 from avbench.suites.clatter.world import MATERIALS, Body, Contact
 

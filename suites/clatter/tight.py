@@ -10,15 +10,14 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-
 from avbench.suites.clatter import physics
 from avbench.suites.clatter.exact import TAU, Draws, clamp, cos_sin
 from avbench.suites.clatter.paint import Capsule, Colour, Disc, Poly, Shape
 from avbench.suites.clatter.physics import Steps, Strokes, Swing
 from avbench.suites.clatter.scenery import (
     Backdrop,
-    block,
     blend,
+    block,
     flat,
     hsv,
     puff,
