@@ -34,14 +34,9 @@ def unchanged(clip: Clip, request: Request) -> Clip:
 
 
 def shifted(clip: Clip, request: Request, seconds: float) -> Clip:
-    """The sound comes `seconds` later; silence before it, its end is lost."""
+    """The sound comes `seconds` later; what falls off the end comes first, so that no silence is made."""
     audio = clip.need_audio()
-    samples = np.zeros_like(audio.samples)
-    count = round(seconds * audio.rate)
-    if count >= 0:
-        samples[:, count:] = audio.samples[:, : samples.shape[1] - count]
-    else:
-        samples[:, :count] = audio.samples[:, -count:]
+    samples = np.roll(audio.samples, round(seconds * audio.rate), axis=1)
     return replace(clip, audio=replace(audio, samples=samples))
 
 
