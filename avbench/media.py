@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import av
@@ -54,6 +55,8 @@ ERRORS: Mapping[str, str] = {
     "decode.no_samples": "an audio stream that gives no sample",
     "decode.size_changes": "the frames of one stream differ in size",
     "decode.audio_changes": "sample rate or channels change within a stream",
+    "decode.stopped": "the caller stopped it",
+    "decode.error": "anything else: a fault of this program, please report it",
 }
 """Codes of the `SampleError`s raised here. Stable: scripts may match them."""
 
@@ -79,10 +82,13 @@ SAMPLE_SCALES = {
 }  # fmt: skip
 
 
-def decode(path: Path, audio_path: Path | None = None, media: Collection[str] = BOTH) -> Clip:
+def decode(
+    path: Path, audio_path: Path | None = None, media: Collection[str] = BOTH, stop: Event | None = None
+) -> Clip:
     """Decode a clip in one pass.
 
     media: which of "video" and "audio" to decode; the other is left out of the clip.
+    stop: once set, decoding ends at the next packet with `SampleError("decode.stopped")`.
     A stream that is not there is None. `Clip.info` is JSON-ready: what `probe` tells, with measured values.
     Raises `SampleError` with a code of `ERRORS`.
     """
@@ -90,12 +96,12 @@ def decode(path: Path, audio_path: Path | None = None, media: Collection[str] = 
     sound = own_sound(path, audio_path)
     with opened(path) as container:
         info = describe(container, path)
-        video, audio = read_streams(container, path, media, with_audio=sound is None)
+        video, audio = read_streams(container, path, media if sound is None else {"video"} & {*media}, stop)
     if sound is not None:
         with opened(sound) as container:
             info = {**info, **describe(container, sound, ("audio",))}
             if "audio" in media:
-                _, audio = read_streams(container, sound, ("audio",), with_audio=True)
+                _, audio = read_streams(container, sound, {"audio"}, stop)
     return Clip(video, audio, {**info, **measured(video, audio)})
 
 
@@ -104,8 +110,8 @@ def probe(path: Path, audio_path: Path | None = None) -> dict[str, Any]:
 
     container, bytes; video_codec, pixel_format, width, height (before rotation), frames, fps, video_seconds,
     color_space, color_range; audio_codec, sample_rate, channels, layout, audio_seconds, audio_start, audio_source;
-    decoded_bytes: what `decode` will hold, estimated. Raises `SampleError` as `decode`, except for damage that only
-    decoding finds.
+    decoded_bytes: what `decode` will hold of "video" and of "audio", estimated.
+    Raises `SampleError` as `decode`, except for damage that only decoding finds.
     """
     path = Path(path)
     sound = own_sound(path, audio_path)
@@ -114,9 +120,9 @@ def probe(path: Path, audio_path: Path | None = None) -> dict[str, Any]:
     if sound is not None:
         with opened(sound) as container:
             info = {**info, **describe(container, sound, ("audio",))}
-    frames = info.get("frames", 0) * info.get("width", 0) * info.get("height", 0) * 3
+    pixels = info.get("frames", 0) * info.get("width", 0) * info.get("height", 0) * 3
     samples = math.ceil(info.get("audio_seconds", 0) * info.get("sample_rate", 0)) * info.get("channels", 0) * 4
-    return {**info, "decoded_bytes": frames + samples, "decoder": DECODER}
+    return {**info, "decoded_bytes": {"video": pixels, "audio": samples}, "decoder": DECODER}
 
 
 def own_sound(path: Path, audio_path: Path | None) -> Path | None:
@@ -190,17 +196,19 @@ class Ends:
 
 
 def read_streams(
-    container: InputContainer, path: Path, media: Collection[str], with_audio: bool
+    container: InputContainer, path: Path, media: Collection[str], stop: Event | None
 ) -> tuple[Video | None, Audio | None]:
     """Demultiplex once and decode the wanted streams; the others are only counted."""
     seen = container.streams.video[0] if container.streams.video and "video" in media else None
-    heard = container.streams.audio[0] if container.streams.audio and "audio" in media and with_audio else None
+    heard = container.streams.audio[0] if container.streams.audio and "audio" in media else None
     frames = Frames(seen) if seen is not None else None
     samples = Samples(heard) if heard is not None else None
     sinks: dict[int, Any] = {sink.stream.index: sink for sink in (frames, samples) if sink is not None}
     ends = {stream.index: Ends(stream) for stream in (*container.streams.video, *container.streams.audio)}
     try:
         for packet in container.demux(*(one.stream for one in ends.values())):
+            if stop is not None and stop.is_set():
+                raise SampleError("decode.stopped", f"{path.name}: nobody waits for it any more")
             one = ends[packet.stream.index]
             one.add(packet)
             if packet.stream.index in sinks and not packet.is_corrupt:
