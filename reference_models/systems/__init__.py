@@ -1,0 +1,1 @@
+"""The joint generators, one module per paper."""
