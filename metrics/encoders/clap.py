@@ -53,7 +53,8 @@ def fill(model: M, state: Mapping[str, Tensor], what: str) -> M:
     As `loading.fill`, for classes of transformers, whose index buffers cannot be made on the meta device.
     """
     own = {key: value for key, value in model.state_dict().items() if not key.endswith(INDEX_BUFFERS)}
-    state = {key: value for key, value in state.items() if not key.endswith(INDEX_BUFFERS)}
+    counters = {key: torch.zeros((), dtype=torch.long) for key in own if key.endswith("num_batches_tracked")}
+    state = {**counters, **{key: value for key, value in state.items() if not key.endswith(INDEX_BUFFERS)}}
     refuse(what, "lacks", [key for key in own if key not in state])
     refuse(what, "has unknown keys", [key for key in state if key not in own])
     refuse(what, "has other shapes", [key for key, value in own.items() if state[key].shape != value.shape])

@@ -123,7 +123,7 @@ class Patches(nn.Module):
 
     def embed(self, patches: Tensor) -> Tensor:
         cls = self.cls_token.expand(len(patches), -1, -1)
-        return torch.cat([cls, patches], dim=1) + self.pos_embedding_helper.pos_embed
+        return torch.cat([cls, patches], dim=1) + self.pos_embedding_helper.get_parameter("pos_embed")
 
 
 class VisionPatches(Patches):
@@ -137,7 +137,7 @@ class VisionPatches(Patches):
     def forward(self, pairs: Tensor) -> Tensor:
         cells = pairs.unflatten(3, (16, 14)).unflatten(2, (16, 14))  # [N, 2, 16, 14, 16, 14, 3]
         cells = cells.permute(0, 2, 4, 6, 1, 3, 5).flatten(3).flatten(1, 2)
-        return self.embed(F.linear(cells, self.rgbt_stem.proj[1].weight.flatten(1)))
+        return self.embed(F.linear(cells, self.rgbt_stem.get_parameter("proj.1.weight").flatten(1)))
 
 
 class AudioPatches(Patches):
@@ -150,7 +150,8 @@ class AudioPatches(Patches):
 
     def forward(self, mels: Tensor) -> Tensor:
         cells = F.unfold(mels[:, None], 16, stride=10).transpose(1, 2)
-        return self.embed(self.rgbt_stem.norm_layer(F.linear(cells, self.rgbt_stem.proj.weight.flatten(1))))
+        tokens = F.linear(cells, self.rgbt_stem.get_parameter("proj.weight").flatten(1))
+        return self.embed(self.rgbt_stem.get_submodule("norm_layer")(tokens))
 
 
 class Tokens(nn.Module):

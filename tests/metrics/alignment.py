@@ -1,0 +1,92 @@
+"""Shared by the tests of ImageBind, CLIP and CLAP: real clips, synthetic clips, goldens of the public pipelines."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from avbench.clip import Audio, Clip, Video
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDENS = ROOT / "tests" / "goldens"
+MEDIA = ROOT.parent / "shared" / "media"
+CLIPS = {
+    "00000": "universe1/00000.mp4",
+    "00041": "universe1/00041.mp4",
+    "01083": "universe1/01083.mp4",
+    "419": "universe1/419.mp4",
+    "3qes": "real/vggsound_3qesirWAGt4.mp4",
+    "ZYc4": "real/vggsound_ZYc410CE4Rg.mp4",
+    "ovi": "ovi/basketball.mp4",
+}
+
+
+@cache
+def arrays() -> dict[str, np.ndarray]:
+    """Embeddings the reference code gave for the real clips with hashed weights."""
+    with np.load(GOLDENS / "alignment.npz") as file:
+        return dict(file)
+
+
+def golden(name: str) -> np.ndarray:
+    return arrays()[name]
+
+
+@cache
+def scores() -> dict[str, Any]:
+    """Scores and settings that go with `arrays`."""
+    return json.loads((GOLDENS / "alignment.json").read_text())
+
+
+def clip_path(name: str) -> Path:
+    path = MEDIA / CLIPS[name]
+    if not path.is_file():
+        pytest.skip(f"the real clip {CLIPS[name]} is not in ../shared/media")
+    return path
+
+
+def decode(name: str, video: bool = True, audio: bool = True) -> Clip:
+    """A real clip; its audio rounded to 16 bits, as the wav files are that the goldens were made from."""
+    import av
+
+    path = clip_path(name)
+    return Clip(read_video(av, path) if video else None, read_audio(av, path) if audio else None)
+
+
+def read_video(av: Any, path: Path) -> Video:
+    with av.open(str(path)) as file:
+        stream = file.streams.video[0]
+        decoded = [
+            (frame.to_ndarray(format="rgb24"), float(frame.pts * frame.time_base)) for frame in file.decode(stream)
+        ]
+        fps = Fraction(stream.average_rate)
+    times = np.array([time for _, time in decoded])
+    return Video(np.stack([frame for frame, _ in decoded]), times - times[0], fps)
+
+
+def read_audio(av: Any, path: Path) -> Audio:
+    with av.open(str(path)) as file:
+        stream = file.streams.audio[0]
+        to_s16 = av.AudioResampler(format="s16")
+        parts = [part.to_ndarray() for frame in file.decode(stream) for part in to_s16.resample(frame)]
+        channels, rate = stream.codec_context.channels, stream.rate
+    samples = np.concatenate(parts, axis=1).reshape(-1, channels).T
+    return Audio(np.ascontiguousarray(samples, dtype=np.float32) / 32768, rate)
+
+
+def synthetic(
+    height: int = 240, width: int = 426, frames: int = 96, fps: int = 24, seconds: float = 4.0, rate: int = 16000,
+    channels: int = 1, start: float = 0.0,
+) -> Clip:  # fmt: skip
+    """Noise that moves and sounds: cheap, and every frame and every window differs."""
+    rng = np.random.default_rng(height * 7 + frames)
+    base = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    video = np.stack([np.roll(base, 3 * index, axis=1) for index in range(frames)])
+    samples = (0.1 * rng.standard_normal((channels, round(seconds * rate)))).astype(np.float32)
+    return Clip(Video(video, np.arange(frames) / fps, Fraction(fps)), Audio(samples, rate, start))
