@@ -89,9 +89,7 @@ class Kernel(SetDistance):
     """Unbiased polynomial kernel distance, float64; may be slightly negative."""
 
     def distance(self, generated: Side, reference: Side) -> float:
-        if isinstance(generated, Moments) or isinstance(reference, Moments):
-            raise SampleError("set.no_rows", "a kernel distance needs rows, the reference has statistics alone")
-        return polynomial_mmd(generated, reference)
+        return polynomial_mmd(needs_rows(generated), needs_rows(reference))
 
 
 def count(side: Side) -> int:
@@ -102,3 +100,10 @@ def count(side: Side) -> int:
 def width(side: Side) -> int:
     """Number of features."""
     return len(side.mean) if isinstance(side, Moments) else side.shape[1]
+
+
+def needs_rows(side: Side) -> np.ndarray:
+    """Rows, or a `SampleError` where there are statistics alone."""
+    if not isinstance(side, np.ndarray):
+        raise SampleError("set.no_rows", "this distance needs rows, the reference has statistics alone")
+    return side

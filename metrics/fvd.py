@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from avbench.metrics.distances import frechet_sqrtm, frechet_thresholded, kvd_centred
-from avbench.metrics.distribution import Frechet, Kernel, Side
+from avbench.metrics.distribution import Frechet, Kernel, Side, needs_rows
 
 from avbench.clip import Clip, Video
 from avbench.errors import SampleError
@@ -232,13 +232,6 @@ class Sqrtm(Frechet):
 
     def distance(self, generated: Side, reference: Side) -> float:
         return frechet_sqrtm(needs_rows(generated), needs_rows(reference), ddof=0)
-
-
-def needs_rows(side: Side) -> np.ndarray:
-    """Rows, or a `SampleError` where there are statistics alone."""
-    if not isinstance(side, np.ndarray):
-        raise SampleError("set.no_rows", "this protocol needs rows, the reference has statistics alone")
-    return side
 
 
 @set_metric(

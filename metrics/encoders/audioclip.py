@@ -31,15 +31,18 @@ class FBSP(nn.Module):
         for name in ("m", "fb", "fc"):
             self.register_parameter(name, nn.Parameter(torch.empty(BINS)))
 
-    def filters(self) -> Tensor:
-        """float [2, BINS, FFT]: real and imaginary parts, scaled by 1 / sqrt(FFT)."""
-        m, fb, fc = (p.reshape(-1, 1) for p in (self.m, self.fb, self.fc))
-        t = math.pi * torch.linspace(-1.0, 1.0, FFT, dtype=m.dtype, device=m.device) + EPS
+    def filters(self, dtype: torch.dtype) -> Tensor:
+        """[BINS, FFT, 2]: real and imaginary parts of sqrt(fb) sinc(fb t / m)^m exp(-i fc t), over sqrt(FFT)."""
+        m, fb, fc = (p.to(dtype).reshape(-1, 1) for p in (self.m, self.fb, self.fc))
+        t = math.pi * torch.linspace(-1.0, 1.0, FFT, dtype=dtype, device=m.device) + EPS
         x = fb * t / (m + EPS)
         sinc = torch.where(x == 0, torch.ones_like(x), torch.sin(x) / x)
-        size = fb.sqrt() * (sinc**2) ** (0.5 * m) / FFT**0.5
-        phase = torch.where(sinc < 0, math.pi * m, torch.zeros_like(m)) - fc * t  # of (negative number) ** m
-        return torch.stack([size * torch.cos(phase), size * torch.sin(phase)])
+        size, angle = (sinc**2) ** (0.5 * m), torch.where(sinc < 0, math.pi * m, torch.zeros_like(m))
+        window = torch.stack([size * torch.cos(angle), size * torch.sin(angle)], dim=-1)
+        wave = torch.stack([torch.cos(fc * t), -torch.sin(fc * t)], dim=-1)
+        real = window[..., 0] * wave[..., 0] - window[..., 1] * wave[..., 1]
+        imaginary = window[..., 0] * wave[..., 1] + window[..., 1] * wave[..., 0]
+        return fb.sqrt()[..., None] * torch.stack([real, imaginary], dim=-1) / FFT**0.5
 
 
 class Attention(nn.Module):
@@ -83,9 +86,14 @@ def stage(inputs: int, width: int, blocks: int, stride: int) -> nn.Sequential:
 
 
 class ESResNeXt(nn.Module):
-    """float [B, N] samples -> [B, 1024], not normalised."""
+    """float [B, N] samples -> [B, 1024], not normalised.
+
+    front: precision of the spectrogram. Quiet frames have bins 150 dB below their loudest one, where single precision
+    holds nothing but rounding, which differs from one processor to the next and, in decibels, reaches the features.
+    """
 
     window: Tensor
+    front: torch.dtype = torch.float64
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,13 +108,14 @@ class ESResNeXt(nn.Module):
         self.fc = nn.Linear(2048, 1024)
 
     def spectrogram(self, samples: Tensor) -> Tensor:
-        """Decibels [B, 3, 341, frames]; the affine from 16-bit range is in float32 and in the reference's order."""
-        y = (samples.float() + 32768.0) * 2.0 / 65535.0 - 1.0
-        frames = windows(y) * self.window.float()
+        """Decibels [B, 3, 341, frames]; the affine map from 16-bit range and all sums are in the reference's order."""
+        y = (samples.to(self.front) + 32768.0) * 2.0 / 65535.0 - 1.0
+        frames = windows(y) * self.window.to(self.front)
         left = (FFT - WINDOW) // 2
         frames = F.pad(frames, (left, FFT - WINDOW - left))
-        real, imaginary = frames @ self.fbsp.filters().float().transpose(1, 2)[:, None]
-        power = (real**2 + imaginary**2)[..., : BINS // BANDS * BANDS]
+        filters = self.fbsp.filters(self.front)
+        power = F.linear(frames, filters[..., 0]) ** 2 + F.linear(frames, filters[..., 1]) ** 2
+        power = power[..., : BINS // BANDS * BANDS]
         power = torch.where(power > 0, power, torch.full_like(power, FLOOR))
         return power.log10().mul(10.0).transpose(1, 2).unflatten(1, (BANDS, -1))
 
@@ -158,7 +167,21 @@ def build(state: Mapping[str, Tensor]) -> ESResNeXt:
     return fill(ESResNeXt, state, what="AudioCLIP's audio head", prefix="audio.")
 
 
-def audio(context: Context) -> Callable[[Tensor], Tensor]:
-    """Samples [B, N] -> float32 [B, 1024]. The spectrogram is float32 whatever the precision."""
-    module = build(read_state(context.weights["audioclip"])).to(context.device, context.dtype)
+def network(context: Context, front: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """Samples [B, N] -> float32 [B, 1024]. The spectrogram keeps its precision whatever that of the rest."""
+    module = build(read_state(context.weights["audioclip"])).to(context.device)
+    module.front = front
+    for name, part in module.named_children():
+        if name != "fbsp":
+            part.to(context.dtype)
     return lambda items: module(items).float()
+
+
+def audio(context: Context) -> Callable[[Tensor], Tensor]:
+    """The spectrogram in float64."""
+    return network(context, torch.float64)
+
+
+def audio_float32(context: Context) -> Callable[[Tensor], Tensor]:
+    """The spectrogram in float32, as the published evaluators run it."""
+    return network(context, torch.float32)

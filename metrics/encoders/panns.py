@@ -169,9 +169,10 @@ def build(state: Mapping[str, Tensor], sizes: FrontEnd = AT_16K) -> Cnn14:
 
 def network(context: Context, module: Cnn14) -> Callable[[Tensor], Tensor]:
     """Samples [B, N] -> float32 [B, 2575]. The spectrogram stays float32 whatever the precision."""
-    module = module.to(context.device, context.dtype)
-    module.spectrogram_extractor.float()
-    module.logmel_extractor.float()
+    module = module.to(context.device)
+    for name, part in module.named_children():
+        if name not in ("spectrogram_extractor", "logmel_extractor"):
+            part.to(context.dtype)
     return lambda items: module(items).float()
 
 
