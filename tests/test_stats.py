@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
-from scipy.special import ndtri, stdtr
 
 from avbench import stats
 from avbench.metric import Direction, Rows
+from tools.simulate_statistics import POPULATIONS, coverage, unwidened
 
 numbers = st.floats(-100, 100).map(lambda x: round(x, 3))
 samples = st.lists(numbers, min_size=10, max_size=40)
@@ -19,11 +19,6 @@ samples = st.lists(numbers, min_size=10, max_size=40)
 
 def drawn(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).lognormal(size=shape)
-
-
-def unwidened(level: float, n: int) -> float:
-    """The level at which our widened quantiles equal the plain normal ones of `level`."""
-    return 2 * float(stdtr(n - 1, ndtri((1 + level) / 2) / math.sqrt(n / (n - 1)))) - 1
 
 
 # --- intervals of a mean
@@ -388,16 +383,12 @@ def test_false_positive_rate_of_the_paired_test() -> None:
     assert 0.03 < np.mean(hits) < 0.07
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("n", [20, 50, 200])
 @pytest.mark.parametrize(("name", "floor"), [("normal", 0.93), ("bounded", 0.93), ("lognormal", 0.86)])
 def test_coverage_of_the_interval(name: str, floor: float, n: int) -> None:
-    from tools.simulate_statistics import POPULATIONS, coverage
-
     assert floor <= coverage(POPULATIONS[name], n, repetitions=1000, resamples=2000) <= 0.975
 
 
-@pytest.mark.heavy
 def test_family_of_true_nulls_is_rejected_at_most_at_its_level() -> None:
     rng, rejected = np.random.default_rng(0), 0
     for seed in range(400):

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtri, stdtr, stdtrit
 
 from avbench import stats
 from avbench.metric import Rows
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
+Method = Callable[[np.ndarray, int, int, bool], tuple[float, float]]
 SIZES = (20, 50, 200)
 
 
@@ -25,14 +27,15 @@ class Population:
 
     draw: Draw
     mean: float
+    proportion: bool = False
 
 
 POPULATIONS = {
     "normal": Population(lambda rng, n: rng.normal(0.3, 0.1, n), 0.3),
     "lognormal": Population(lambda rng, n: rng.lognormal(0, 1, n), math.exp(0.5)),
     "bounded": Population(lambda rng, n: rng.beta(0.5, 1.5, n), 0.25),
-    "proportion 0.1": Population(lambda rng, n: (rng.random(n) < 0.1).astype(float), 0.1),
-    "proportion 0.5": Population(lambda rng, n: (rng.random(n) < 0.5).astype(float), 0.5),
+    "proportion 0.1": Population(lambda rng, n: (rng.random(n) < 0.1).astype(float), 0.1, True),
+    "proportion 0.5": Population(lambda rng, n: (rng.random(n) < 0.5).astype(float), 0.5, True),
 }
 
 # Differences of pairs that have no true difference: b - a symmetric about 0, and one that only has mean 0.
@@ -46,15 +49,41 @@ NULLS: dict[str, Draw] = {
 }
 
 
-def coverage(population: Population, n: int, repetitions: int, resamples: int = 2000) -> float:
+def ours(values: np.ndarray, seed: int, resamples: int, proportion: bool) -> tuple[float, float]:
+    """The interval that avbench prints."""
+    interval = stats.mean_interval(values, seed, resamples=resamples, proportion=proportion)
+    assert interval is not None
+    return interval.low, interval.high
+
+
+def not_widened(values: np.ndarray, seed: int, resamples: int, proportion: bool) -> tuple[float, float]:
+    """BCa with plain normal quantiles: ours at the level where its widened quantiles equal those of 95 %."""
+    interval = stats.mean_interval(values, seed, unwidened(0.95, len(values)), resamples, proportion=proportion)
+    assert interval is not None
+    return interval.low, interval.high
+
+
+def unwidened(level: float, n: int) -> float:
+    """The level at which our widened quantiles equal the plain normal ones of `level`."""
+    return 2 * float(stdtr(n - 1, ndtri((1 + level) / 2) / math.sqrt(n / (n - 1)))) - 1
+
+
+def student(values: np.ndarray, seed: int, resamples: int, proportion: bool) -> tuple[float, float]:
+    """Student's interval, for comparison."""
+    half = stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(values))
+    return values.mean() - half, values.mean() + half
+
+
+METHODS: dict[str, Method] = {"": ours, ", not widened": not_widened, ", Student's": student}
+
+
+def coverage(population: Population, n: int, repetitions: int, resamples: int = 2000, method: Method = ours) -> float:
     """How often the 95 % interval of a mean over n samples holds the true mean."""
     rng = np.random.default_rng(n)
     hits = 0
     for seed in range(repetitions):
-        proportion = population.mean in (0.1, 0.5)
-        interval = stats.mean_interval(population.draw(rng, n), seed, resamples=resamples, proportion=proportion)
-        assert interval is not None
-        hits += interval.low <= population.mean <= interval.high
+        low, high = method(population.draw(rng, n), seed, resamples, population.proportion)
+        hits += low <= population.mean <= high
     return hits / repetitions
 
 
@@ -110,7 +139,9 @@ def table(repetitions: int) -> Iterator[str]:
     rule = "|---|" + "---|" * len(SIZES)
     yield from ("Coverage of the 95 % interval of a mean", "", f"| population | {head} |", rule)
     for name, population in POPULATIONS.items():
-        yield _line(name, [coverage(population, n, repetitions) for n in SIZES])
+        for suffix, method in METHODS.items():
+            if not suffix or not population.proportion:
+                yield _line(name + suffix, [coverage(population, n, repetitions, method=method) for n in SIZES])
     yield from ("", "False positives of the paired test at 5 %", "", f"| differences | {head} |", rule)
     for name, draw in NULLS.items():
         yield _line(name, [false_positives(draw, n, repetitions) for n in SIZES])
