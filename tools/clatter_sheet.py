@@ -13,9 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
-
 from avbench.suites.clatter import CLATTER, DESK, Scene, WorldSpec, audio, frames, scene
+from PIL import Image, ImageDraw
 
 LABEL = 76
 

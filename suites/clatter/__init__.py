@@ -16,9 +16,10 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from avbench.suites.clatter import loose, paint, tight
+from avbench.suites.clatter import paint
 from avbench.suites.clatter import sound as sounds
 from avbench.suites.clatter.captions import captions
+from avbench.suites.clatter.events import BUILDERS
 from avbench.suites.clatter.exact import Draws
 from avbench.suites.clatter.suite import clatter
 from avbench.suites.clatter.world import (
@@ -73,8 +74,7 @@ def scene(
     if fault and (fault not in FAULTS or event != "bounce"):
         raise ValueError(f"no fault {fault!r} for {event}; bounce scenes have {', '.join(FAULTS)}")
     name = ("clatter", VERSION, split, index)
-    builders = tight.BUILDERS if own == "tight" else loose.BUILDERS
-    stage = builders[event](Draws(*name, event, "scene"), spec, FAULTS[fault] if fault else Laws())
+    stage = BUILDERS[event](Draws(*name, event, "scene"), spec, FAULTS[fault] if fault else Laws())
     ambience = ""
     if sound == "loose":
         ambience = event if own == "loose" else Draws(*name, "ambience").choice(LOOSE)

@@ -13,9 +13,9 @@ from avbench.suites.clatter.world import TIGHT
 
 LOOKS: dict[str, tuple[str, ...]] = {
     "bounce": (
-        "A {colour} {material} ball bounces on a {surface} floor.",
-        "A {colour} ball of {material} falls onto a {surface} floor and bounces lower each time.",
-        "A ball made of {material} is tossed and bounces across a {surface} floor between two walls.",
+        "A {colour} {made} ball bounces on a {earth} floor.",
+        "A {colour} ball of {material} falls onto a {earth} floor and bounces lower each time.",
+        "A ball made of {material} is tossed and bounces across a {earth} floor between two walls.",
     ),
     "stick": (
         "A hand with a wooden stick strikes three blocks of {first}, {second} and {third}.",
@@ -34,33 +34,33 @@ LOOKS: dict[str, tuple[str, ...]] = {
     ),
     "metronome": (
         "The arm of a wooden metronome swings from side to side on a table.",
-        "A wooden metronome keeps time at {tempo} beats per minute, flicking a metal tongue in the middle of each swing.",
+        "A metronome swings at {tempo} beats per minute, flicking a metal tongue in the middle.",
         "A metronome with a brass weight swings back and forth.",
     ),
     "collide cradle": (
-        "{Count} {material} balls hang in a row; one swings against the others and the last one flies off.",
-        "A cradle of {count} {material} balls on strings swings to and fro.",
-        "A {material} ball on a string swings down and hits the next one, which swings out on the other side.",
+        "{Count} {made} balls hang in a row; one swings against the others and the last one flies off.",
+        "A cradle of {count} {made} balls on strings swings to and fro.",
+        "A {made} ball on a string swings down and hits the next one, which swings out on the other side.",
     ),
-    "collide meet": (
-        "Two {material} balls on strings swing towards each other and collide in the middle.",
-        "Two hanging balls of {material} meet, bounce apart and meet again.",
-        "A pair of {material} pendulums collide over and over.",
+    "collide valley": (
+        "Two {made} balls roll down the slopes of a {earth} valley and collide at the bottom.",
+        "Two balls of {material} meet at the bottom of a V-shaped track, roll back and meet again.",
+        "A pair of {made} balls rolls down from both sides and collides in the middle.",
     ),
     "drums": (
-        "Two drumsticks play a small and a large drum in turn.",
-        "A pair of drumsticks strikes two drums.",
-        "Someone drums on two drums of different size with two sticks.",
+        "Two mallets strike a small and a large drum in turn.",
+        "A pair of felt mallets plays two drums.",
+        "Two drums of different size are played with a mallet each.",
     ),
     "drop": (
-        "{Things} fall onto a {surface} table and settle.",
-        "Several things drop onto a {surface} table, one after another: {things}.",
-        "{Things} are dropped on a {surface} surface.",
+        "{Things} fall onto a {earth} table and settle.",
+        "Several things drop onto a {earth} table, one after another: {things}.",
+        "{Things} are dropped on a {earth} surface.",
     ),
     "clap": (
-        "Two hands clap two {material} blocks together.",
+        "Two hands clap two {made} blocks together.",
         "Two blocks of {material}, one in each hand, are struck against each other.",
-        "Someone claps a pair of {material} blocks.",
+        "Someone claps a pair of {made} blocks.",
     ),
     "rain": (
         "{Weather} rain falls on a {thing}, and rings spread in a puddle.",
@@ -106,9 +106,9 @@ LOOKS: dict[str, tuple[str, ...]] = {
 
 SOUNDS: dict[str, tuple[str, ...]] = {
     "bounce": (
-        "A {material} ball hits a {surface} floor again and again, faster and softer each time.",
+        "A {made} ball hits a {earth} floor again and again, faster and softer each time.",
         "Bounces of {material} on {surface}, dying away.",
-        "The knocks of a bouncing {material} ball.",
+        "The knocks of a bouncing {made} ball.",
     ),
     "stick": (
         "A stick knocks on {first}, {second} and {third}.",
@@ -132,13 +132,13 @@ SOUNDS: dict[str, tuple[str, ...]] = {
     ),
     "collide cradle": (
         "Single clicks of {material} on {material}, evenly spaced.",
-        "{Material} balls click against each other.",
+        "{Made} balls click against each other.",
         "A slow, regular clicking of {material}.",
     ),
-    "collide meet": (
-        "{Material} balls knock together at even intervals.",
-        "Two {material} balls collide again and again, a little softer each time.",
-        "Evenly spaced knocks of {material} on {material}.",
+    "collide valley": (
+        "{Made} balls knock together, a little softer each time.",
+        "Two {made} balls collide again and again.",
+        "Separate knocks of {material} on {material}.",
     ),
     "drums": (
         "Alternating beats on a high and a low drum.",
@@ -148,25 +148,28 @@ SOUNDS: dict[str, tuple[str, ...]] = {
     "drop": (
         "Several things land on {surface}, each with a thump and a small bounce.",
         "Thuds and clatter of things dropped on {surface}.",
-        "Objects of different materials hit a {surface} table one by one.",
+        "Objects of different materials hit a {earth} table one by one.",
     ),
     "clap": (
-        "Two {material} blocks are clapped together.",
+        "Two {made} blocks are clapped together.",
         "Sharp claps of {material} against {material}.",
-        "Separate, even claps of {material} blocks.",
+        "Separate, even claps of {made} blocks.",
     ),
     "rain": ("Steady rain with the patter of drops.", "The hiss and patter of rainfall.", "Rain falls continuously."),
     "wind": ("Wind blows in gusts.", "The rush and faint whistle of wind.", "A gusty wind rises and falls."),
     "waves": ("Sea waves wash in and out.", "The slow roar of surf.", "Waves break on a shore and draw back."),
     "car": ("A car engine hums steadily.", "The low drone of an engine.", "An engine runs at constant speed."),
     "stream": ("Water burbles and rushes.", "A stream babbles.", "Continuous bubbling of running water."),
-    "fire": ("A fire crackles softly.", "Crackles and pops over a low roar of flames.", "Burning wood snaps and hisses."),
+    "fire": ("A fire crackles softly.", "Crackles and pops over a low roar.", "Burning wood snaps and hisses."),
     "city": ("Distant city traffic murmurs.", "The low murmur of a busy street.", "Muffled traffic noise."),
     "fan": ("An electric fan whirs.", "The steady hum and whir of a fan.", "A fan blows with a constant hum."),
 }  # fmt: skip
 
 TOGETHER = ("{look} {sound}", "{look} We hear: {heard}", "{look} The sound: {heard}")
 APART = ("{look} Out of sight, {heard}", "{look} In the background: {heard}", "{look} Meanwhile, off screen: {heard}")
+
+
+ADJECTIVES = {"wood": "wooden"}
 
 
 def lower(sentence: str) -> str:
@@ -176,6 +179,9 @@ def lower(sentence: str) -> str:
 def fill(template: str, words: Mapping[str, str]) -> str:
     """Slots filled, doubled blanks closed, "a" before vowels mended; {Word} is {word} with a capital."""
     slots = dict(words)
+    slots["made"] = ADJECTIVES.get(words.get("material", ""), words.get("material", ""))
+    ground = words.get("ground") or words.get("surface", "")
+    slots["earth"] = ADJECTIVES.get(ground, ground)
     slots["colour"] = words.get("colour", "")
     if "hue" in words:
         slots["colour"] = hue_name(float(words["hue"]))
@@ -189,7 +195,7 @@ def fill(template: str, words: Mapping[str, str]) -> str:
 
 def variant(event: str, words: Mapping[str, str]) -> str:
     """The key of an event's templates: some events come in two kinds."""
-    kind = words.get("target") or words.get("way")
+    kind = words.get("target") or words.get("kind")
     return f"{event} {kind}" if kind else event
 
 

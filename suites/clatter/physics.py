@@ -1,4 +1,4 @@
-"""Motion: event-driven flight with exact contact times, swings, strokes. Every function returns tracks or plain numbers.
+"""Motion: event-driven flight with exact contact times, swings, strokes.
 
 There is no integrator: between contacts a path is a closed formula, and the contacts are roots of it.
 """

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 from avbench.suites.clatter.exact import Draws, clamp, smooth, wave
-from avbench.suites.clatter.paint import Colour, Disc, Noise, Point, Poly
-from avbench.suites.clatter.world import MATERIALS, Contact, Track
+from avbench.suites.clatter.paint import Colour, Disc, Noise, Point, Poly, Shape
+from avbench.suites.clatter.world import MATERIALS, Contact, Track, WorldSpec
 
 Backdrop = Callable[[np.ndarray, np.ndarray, Noise], np.ndarray]
+
+DARK: Colour = (0.07, 0.07, 0.08)
 
 HUES = (
     (0.02, "red"), (0.08, "orange"), (0.15, "yellow"), (0.25, "lime"), (0.42, "green"), (0.53, "turquoise"),
@@ -159,3 +161,33 @@ def puff(contact: Contact, floor: float, colour: Colour = (0.85, 0.8, 0.72), rea
         return Disc(at, radius, colour, alpha=alpha, soft=0.02, solid=False)
 
     return [piece(side, rise, big) for side in (-1.0, 1.0) for rise, big in ((0.015, 0.018), (0.05, 0.013))]
+
+
+def offset(track: Track, x: float, y: float) -> Track:
+    """A track moved by a constant."""
+    return lambda times: track(times) + np.array([x, y])
+
+
+def stack(x: Callable[[np.ndarray], np.ndarray], y: Callable[[np.ndarray], np.ndarray]) -> Track:
+    return lambda times: np.stack([x(times), y(times)], 1)
+
+
+def backdrop(d: Draws, spec: WorldSpec, horizon: float) -> Backdrop:
+    picture = room(d, horizon)
+    return flat(DARK) if spec.plain else picture
+
+
+def line(start: tuple[float, float], velocity: tuple[float, float]) -> Track:
+    """Straight and even motion."""
+    return lambda t: np.stack([start[0] + velocity[0] * t, start[1] + velocity[1] * t], 1)
+
+
+def tree(x: float, ground: float, size: float, d: Draws) -> list[Shape]:
+    """A trunk and a crown of discs."""
+    green, trunk = hsv(d.between(0.22, 0.36), 0.5, d.between(0.28, 0.42)), hsv(0.07, 0.5, 0.3)
+    shapes: list[Shape] = [block(x - 0.05 * size, ground, x + 0.05 * size, ground + 0.5 * size, trunk, "grain")]
+    for dx, dy, r in ((-0.18, 0.5, 0.17), (0.17, 0.52, 0.18), (0.0, 0.7, 0.2), (-0.05, 0.5, 0.2)):
+        shapes.append(
+            Disc((x + dx * size, ground + dy * size), r * size, shade(green, d.between(0.85, 1.15)), ball=True)
+        )
+    return shapes

@@ -91,7 +91,7 @@ def grains(
     n: int, rate: int, draws: Draws, per_second: float, hz: tuple[float, float], ring_s: float, even: float = 0.5
 ) -> np.ndarray:
     """Many short pings at random times, pitches and loudnesses: drops, bubbles. even: least loudness, 0 ... 1."""
-    kinds = 12
+    kinds = 60
     spread = draws.units(kinds)
     frequency = TAU * (hz[0] + (hz[1] - hz[0]) * spread * spread) / rate
     length = max(4, int(ring_s * rate * 2))

@@ -1,8 +1,4 @@
-"""Tight scenes: what is heard is a contact that is seen. Each builder draws one scene of its event.
-
-Builders take the scene's random choices, the world and its laws, and return a `Stage`. Times come first, motion
-follows from them or gives them, and sound only ever uses the contacts.
-"""
+"""Tight scenes of things that are struck: by a stick, a hammer, a metronome's arm, mallets, each other."""
 
 from __future__ import annotations
 
@@ -12,49 +8,31 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from avbench.suites.clatter import physics
 from avbench.suites.clatter.exact import TAU, Draws, clamp, cos_sin
+from avbench.suites.clatter.falling import strength
 from avbench.suites.clatter.paint import Capsule, Colour, Disc, Poly, Shape
-from avbench.suites.clatter.physics import Steps, Strokes, Swing
+from avbench.suites.clatter.physics import Steps, Strokes
 from avbench.suites.clatter.scenery import (
-    Backdrop,
-    blend,
+    backdrop,
     block,
-    flat,
     hsv,
+    offset,
     puff,
     rectangle,
-    room,
     shade,
-    shadow,
+    stack,
     tint,
 )
 from avbench.suites.clatter.world import MATERIALS, Body, Contact, Laws, Stage, Track, WorldSpec
 
 HARD = ("wood", "metal", "glass", "stone", "ceramic")
-DARK: Colour = (0.07, 0.07, 0.08)
+
+
 SKIN = ((0.93, 0.76, 0.65), (0.82, 0.62, 0.48), (0.62, 0.43, 0.31), (0.42, 0.28, 0.20))
-
-
-def backdrop(d: Draws, spec: WorldSpec, horizon: float) -> Backdrop:
-    picture = room(d, horizon)
-    return flat(DARK) if spec.plain else picture
-
-
-def strength(speed: float, full: float) -> float:
-    return min(1.0, max(0.04, speed / full))
-
-
-def offset(track: Track, x: float, y: float) -> Track:
-    """A track moved by a constant."""
-    return lambda times: track(times) + np.array([x, y])
-
-
-def stack(x: Callable[[np.ndarray], np.ndarray], y: Callable[[np.ndarray], np.ndarray]) -> Track:
-    return lambda times: np.stack([x(times), y(times)], 1)
 
 
 def beats(d: Draws, spec: WorldSpec, gap: tuple[float, float], jitter: float = 0.05) -> tuple[float, ...]:
     """Times of blows: nearly regular, clear of both ends of the clip."""
-    step, time, times = d.between(*gap), d.between(0.45, 0.7), []
+    step, time, times = d.between(*gap), d.between(0.4, 0.95), []
     while time < spec.seconds - 0.3:
         times.append(time)
         time += step + d.between(-jitter, jitter)
@@ -80,50 +58,6 @@ def jump(times: Sequence[float], size: float, seconds: float = 0.22) -> Callable
     return offset_at
 
 
-def bounce(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
-    """A ball is let fall or thrown, and bounces on a floor and off walls."""
-    stuff, ground = (
-        d.choice(("rubber", "plastic", "glass", "metal", "wood", "stone")),
-        d.choice(("wood", "stone", "metal")),
-    )
-    radius, floor, side = d.between(0.095, 0.13), d.between(0.13, 0.18), d.choice((-1.0, 1.0))
-    colour, colour_word = tint(stuff, d)
-    earth, _ = tint(ground, d)
-    restitution = MATERIALS[stuff].restitution * d.between(0.97, 1.03)
-    start = (0.5 - side * d.between(0.12, 0.26), d.between(0.74, 0.9))
-    velocity = (side * d.between(0.10, 0.30), d.between(0.0, 0.3))
-    home = physics.Box(floor + radius + laws.gap, 0.04 + radius, 0.96 - radius)
-    path, hits = physics.bounce(
-        start, velocity, spec.gravity * laws.gravity, restitution * laws.restitution, home, spec.seconds, rest=0.12
-    )
-    full = math.sqrt(2.0 * spec.gravity * 0.7)
-    contacts = tuple(
-        Contact(hit.time, hit.surface, ground, hit.speed, strength(hit.speed, full), (0, 1), hit.at) for hit in hits
-    )
-    band = blend(colour, (1.0, 1.0, 1.0), 0.75) if stuff in ("rubber", "plastic") else shade(colour, 0.72)
-
-    def spin(times: np.ndarray) -> np.ndarray:
-        return -path(times)[:, 0] / radius + 0.6
-
-    slab = block(-0.6, -0.6, 1.6, floor, earth, MATERIALS[ground].texture)
-    walls = [block(*sides, shade(earth, 0.8), MATERIALS[ground].texture) for sides in
-             ((-0.6, floor, 0.04, 1.6), (0.96, floor, 1.6, 1.6))]  # fmt: skip
-    dust = [piece for c in contacts if c.surface == "floor" and c.strength > 0.3 for piece in puff(c, floor)]
-    ball = Disc(path, radius, colour, ball=True, band=band, spin=spin)
-    return Stage(
-        backdrop(d, spec, floor),
-        (slab, *walls),
-        (shadow(path, floor, radius), ball, *dust),
-        (Body(stuff, 0.6 * radius / 0.11 * 0.1, 0.5), Body(ground, 0.16, 0.55)),
-        contacts,
-        {"ball": (path, radius)},
-        {"gravity": spec.gravity * laws.gravity, "restitution": restitution * laws.restitution, "floor": floor,
-         "radius": radius, "material": stuff, "surface": ground},
-        {"material": stuff, "surface": ground, "colour": colour_word, "thing": "ball"},
-        jolt=0.008,
-    )  # fmt: skip
-
-
 def arm(hand: Track, elbow: Track, sleeve: Colour, skin: Colour, size: float = 0.05) -> tuple[Shape, ...]:
     """A forearm in a sleeve, and a fist."""
     return Capsule(hand, elbow, size * 0.95, sleeve), Disc(hand, size, skin, ball=True)
@@ -132,7 +66,7 @@ def arm(hand: Track, elbow: Track, sleeve: Colour, skin: Colour, size: float = 0
 def stick(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
     """A wooden stick strikes blocks of several materials, one after another."""
     stuffs = d.shuffled(HARD)[:3]
-    top, table = d.between(0.30, 0.36), d.between(0.10, 0.15)
+    top, table = d.between(0.34, 0.42), d.between(0.10, 0.15)
     times = beats(d, spec, (0.66, 0.86))
     down, up = 0.26, 0.34
     order = [d.below(3)]
@@ -142,7 +76,7 @@ def stick(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
     blow = Strokes(times, down, up)
     place = Steps(times, tuple(centres[k] for k in order), up)
     size = per_blow(times, lifts)
-    thick = 0.021
+    thick = 0.026
 
     def height(t: np.ndarray) -> np.ndarray:
         return blow(t) * size(t)
@@ -202,8 +136,9 @@ def hammer(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
     steel, handle = hsv(0.6, 0.12, 0.55), hsv(0.08, 0.55, 0.62)
     tool: list[Shape] = [
         Poly(rectangle(-reach, -0.019, 0.06, 0.019), handle, pivot, angle, texture="grain"),
-        Poly(rectangle(-reach - 0.045, -drop, -reach + 0.045, 0.075), steel, pivot, angle, texture="gloss"),
-        Poly(rectangle(-reach - 0.06, -drop, -reach + 0.06, -drop + 0.045), shade(steel, 1.15), pivot, angle),
+        Poly(rectangle(-reach - 0.042, -drop + 0.03, -reach + 0.042, 0.10), steel, pivot, angle, texture="gloss"),
+        Poly(rectangle(-reach - 0.055, -drop, -reach + 0.055, -drop + 0.05), shade(steel, 1.2), pivot, angle, lit=0.0),
+        Poly(rectangle(-reach - 0.052, 0.065, -reach + 0.052, 0.11), shade(steel, 1.1), pivot, angle, lit=0.0),
     ]
     props: list[Shape] = []
     actors: list[Shape] = []
@@ -221,9 +156,8 @@ def hammer(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
         props.append(block(-0.6, -0.6, 1.6, top, colour, "grain"))
         sunk = Steps(times, levels, 0.03)
         head = stack(lambda t: np.full(len(t), x), lambda t: sunk(t) - 0.008)
-        actors.append(Capsule(head, (x, top - 0.02), 0.011, (0.72, 0.73, 0.76)))
+        actors.append(Capsule(head, (x, top), 0.011, (0.72, 0.73, 0.76)))
         actors.append(Poly(rectangle(-0.032, -0.008, 0.032, 0.008), (0.80, 0.81, 0.84), head))
-        actors.append(block(x - 0.05, top - 0.06, x + 0.05, top, colour, "grain"))
         for t, lift in zip(times, lifts):
             c = Contact(t, "", "", 0, 0.5 * lift, (), (x, top))
             actors += puff(c, top, shade(colour, 1.25), 0.09)
@@ -276,9 +210,10 @@ def sparks(d: Draws, time: float, at: tuple[float, float], power: float) -> list
 
 def metronome(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
     """A metronome: at each pass through the middle its arm flicks a metal tongue on the case."""
-    beat, first = d.between(0.60, 0.82), d.between(0.5, 0.75)
-    times = physics.swing_contacts(first, 2 * beat, spec.seconds - 0.2)
-    swing, table, x = d.between(0.50, 0.62), d.between(0.12, 0.16), d.between(0.46, 0.54)
+    beat = d.between(0.60, 0.82)
+    first = d.between(0.25, beat - 0.02)
+    times = physics.swing_contacts(first, 2 * beat, spec.seconds)
+    swing, table, x = d.between(0.36, 0.46), d.between(0.12, 0.16), d.between(0.46, 0.54)
     colour, _ = tint("wood", d)
     side = d.choice((-1.0, 1.0))
     pivot, length = (x, table + 0.10), 0.60
@@ -297,10 +232,9 @@ def metronome(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
     weight = d.between(0.34, 0.46)
     dark = shade(colour, 0.45)
     arm_parts: list[Shape] = [
-        Poly(rectangle(-0.011, -0.02, 0.011, length), (0.80, 0.78, 0.70), pivot, angle, texture="gloss"),
-        Poly(((-0.075, weight), (0.075, weight), (0.055, weight + 0.13), (-0.055, weight + 0.13)),
-             hsv(0.12, 0.6, 0.78), pivot, angle, texture="gloss"),
-    ]  # fmt: skip
+        Poly(rectangle(-0.014, -0.02, 0.014, length), (0.80, 0.78, 0.70), pivot, angle, texture="gloss"),
+        Disc(physics.hang((pivot[0], pivot[1]), -weight, angle), 0.09, hsv(0.12, 0.65, 0.85), ball=True),
+    ]
     tongue = Poly(rectangle(-0.012, -0.10, 0.012, 0.015), (0.86, 0.87, 0.9), (x, table + 0.82), flick)
     case = Poly(((-0.23, 0), (0.23, 0), (0.10, 0.66), (-0.10, 0.66)), colour, (x, table), texture="grain", edge=0.02)
     face = Poly(((-0.17, 0.06), (0.17, 0.06), (0.075, 0.61), (-0.075, 0.61)), dark, (x, table))
@@ -309,79 +243,21 @@ def metronome(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
         block(x + k * 0.04 - 0.008, table + 0.6, x + k * 0.04 + 0.008, table + 0.82, shade(colour, 0.8))
         for k in (-1, 1)
     ]
-    marks = [
-        block(x - 0.05, table + y, x + 0.05, table + y + 0.006, (0.85, 0.8, 0.65))
-        for y in (0.2, 0.28, 0.36, 0.44, 0.52)
-    ]
     contacts = tuple(
         Contact(t, "metal tongue", "metal", swing * math.pi / beat * length, 0.8, (0, 1), (x, table + 0.72))
         for t in times
     )
     return Stage(
         backdrop(d, spec, table),
-        (Disc((x, table), 0.27, (0.04, 0.03, 0.03), 0.5, 0.15, 0.03, solid=False), *posts, case, face, *marks, bracket),
+        (Disc((x, table), 0.27, (0.04, 0.03, 0.03), 0.5, 0.15, 0.03, solid=False), *posts, case, face, bracket),
         (tongue, *arm_parts),
         (Body("wood", 0.055, 0.7), Body("metal", 0.045, 0.10)),
         contacts,
-        {"weight": (lambda t: np.array(pivot) + reach_of(angle(t), 0.0, weight + 0.065), 0.065)},
+        {"weight": (lambda t: np.array(pivot) + reach_of(angle(t), 0.0, weight), 0.09)},
         {"beat": beat, "swing": swing},
         {"material": "wood", "surface": "metal", "tempo": str(int(60 / beat + 0.5))},
-        jolt=0.0,
+        jolt=0.005,
     )
-
-
-def collide(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
-    """Balls on strings: one falls against a row and the last flies off, or two meet in the middle."""
-    stuff, count = d.choice(("metal", "glass", "wood", "stone", "plastic")), d.choice((2, 2, 3, 4))
-    meet = count == 2 and d.chance(0.6)
-    radius = d.between(0.095, 0.115) if count < 4 else d.between(0.075, 0.085)
-    length = d.between(0.34, 0.42)
-    loss = {"metal": 0.96, "glass": 0.95, "wood": 0.84, "stone": 0.88, "plastic": 0.86}[stuff] * d.between(0.98, 1.01)
-    period = TAU * math.sqrt(length / spec.gravity)
-    size = d.between(0.62, 0.80)
-    times = physics.swing_contacts(0.25 * period + d.between(0.02, 0.12), period, spec.seconds - 0.1)
-    bar, side = 0.80 + d.between(0.0, 0.05), d.choice((-1.0, 1.0))
-    pivots = [(0.5 + side * radius * 2 * (k - (count - 1) / 2), bar) for k in range(count)]
-    power = [size]
-    for _ in times:
-        power.append(power[-1] * loss)
-    if meet:
-        first = tuple(-side * p for p in power)
-        last = tuple(side * p for p in power)
-    else:
-        first = tuple(-side * p if k % 2 == 0 else 0.0 for k, p in enumerate(power))
-        last = tuple(side * p if k % 2 == 1 else 0.0 for k, p in enumerate(power))
-    still = tuple(0.0 for _ in power)
-    swings = [Swing(times, sizes, period) for sizes in (first, *[still] * (count - 2), last)]
-    bobs = [physics.hang(pivot, length, swing) for pivot, swing in zip(pivots, swings)]
-    colour, word = tint(stuff, d)
-    other, _ = tint(stuff, d)
-    frame = hsv(d.unit(), 0.2, 0.35)
-    floor = bar - length - radius - d.between(0.06, 0.1)
-    strings = [Capsule(pivot, bob, 0.007, (0.92, 0.9, 0.85), round=False) for pivot, bob in zip(pivots, bobs)]
-    balls = [Disc(bob, radius, other if k == count - 1 else colour, ball=True) for k, bob in enumerate(bobs)]
-    speeds = [TAU / period * length * p * (2.0 if meet else 1.0) for p in power]
-    full = TAU / period * length * 0.8 * (2.0 if meet else 1.0)
-    contacts = tuple(
-        Contact(t, "ball", stuff, speed, strength(speed, full), (0, 1), (0.5, bar - length))
-        for t, speed in zip(times, speeds)
-    )
-    wide = 0.40
-    return Stage(
-        backdrop(d, spec, floor),
-        (Disc((0.5, floor - 0.01), 0.34, (0.04, 0.03, 0.03), 0.4, 0.14, 0.04, solid=False),
-         block(0.5 - wide, floor - 0.03, 0.5 + wide, floor, frame, "grain"),
-         *[block(0.5 + k * wide - 0.016, floor, 0.5 + k * wide + 0.016, bar + 0.02, frame, "gloss") for k in (-1, 1)],
-         block(0.5 - wide - 0.02, bar, 0.5 + wide + 0.02, bar + 0.035, frame, "gloss")),
-        (*[shadow(bob, floor, radius * 0.8) for bob in bobs], *strings, *balls),
-        (Body(stuff, 0.6 * radius / 0.11 * 0.1, 0.6), Body(stuff, 0.6 * radius / 0.11 * 0.108, 0.5)),
-        contacts,
-        {f"ball{k}": (bob, radius) for k, bob in enumerate(bobs)},
-        {"gravity": spec.gravity, "restitution": loss, "radius": radius, "length": length, "period": period, "material": stuff},
-        {"material": stuff, "surface": stuff, "count": ("two", "three", "four")[count - 2], "colour": word,
-         "way": "meet" if meet else "cradle"},
-        jolt=0.0,
-    )  # fmt: skip
 
 
 def drums(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
@@ -390,14 +266,14 @@ def drums(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
     hands = [0]
     while len(hands) < len(times):
         hands.append(1 - hands[-1] if d.chance(0.8) else hands[-1])
-    lifts = [d.between(0.20, 0.34) for _ in times]
+    lifts = [d.between(0.15, 0.26) for _ in times]
     sizes = d.shuffled((d.between(0.09, 0.11), d.between(0.14, 0.17)))
     table = d.between(0.06, 0.12)
-    hue = d.unit()
+    hue, felt = d.unit(), hsv(d.unit(), d.between(0.2, 0.7), d.between(0.5, 0.8))
     shells, sticks, props = [], [], []
     tracks: dict[str, tuple[Track, float]] = {}
     top = [table + (0.26 if s < 0.12 else 0.34) for s in sizes]
-    down, up = 0.22, 0.26
+    down, up = 0.24, 0.26
     for k, (x, size) in enumerate(zip((0.27, 0.73), sizes)):
         mine = [(t, lift) for t, lift, hand in zip(times, lifts, hands) if hand == k] or [(1e6, 0.25)]
         own, rise = tuple(t for t, _ in mine), [lift for _, lift in mine]
@@ -423,14 +299,14 @@ def drums(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
         way = -1.0 if k == 0 else 1.0
 
         def tip(t: np.ndarray, x: float = x, y: float = head_y, blow: Strokes = blow, high: Track = high) -> np.ndarray:
-            return np.stack([np.full(len(t), x), y + 0.016 + blow(t) * high(t)], 1)
+            return np.stack([np.full(len(t), x), y + 0.045 + blow(t) * high(t)], 1)
 
         def butt(t: np.ndarray, tip: Track = tip, way: float = way, blow: Strokes = blow) -> np.ndarray:
             c, s = cos_sin(0.75 + 0.35 * blow(t))
             return tip(t) + 0.42 * np.stack([way * c, s], 1)
 
-        sticks += [Capsule(tip, butt, 0.016, (0.88, 0.72, 0.47)), Disc(tip, 0.025, (0.92, 0.78, 0.55), ball=True)]
-        tracks["left tip" if k == 0 else "right tip"] = (tip, 0.025)
+        sticks += [Capsule(tip, butt, 0.018, (0.88, 0.72, 0.47)), Disc(tip, 0.05, felt, ball=True)]
+        tracks["left tip" if k == 0 else "right tip"] = (tip, 0.05)
     contacts = tuple(
         Contact(
             t,
@@ -454,101 +330,6 @@ def drums(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
         {"material": "wood", "surface": "skin"},
         jolt=0.004,
     )
-
-
-def _crate(colour: Colour, x: float, y: float) -> list[tuple[tuple[tuple[float, float], ...], Colour, str]]:
-    bars = [
-        rectangle(-x, -y, x, -y + 0.03),
-        rectangle(-x, y - 0.03, x, y),
-        rectangle(-x, -y, -x + 0.03, y),
-        rectangle(x - 0.03, -y, x, y),
-    ]
-    return [(rectangle(-x, -y, x, y), colour, "grain")] + [(bar, shade(colour, 0.75), "grain") for bar in bars]
-
-
-def _can(colour: Colour, x: float, y: float) -> list[tuple[tuple[tuple[float, float], ...], Colour, str]]:
-    return [
-        (rectangle(-x, -y, x, y), (0.75, 0.77, 0.8), "gloss"),
-        (rectangle(-x, -y + 0.035, x, y - 0.035), colour, "gloss"),
-        (rectangle(-x, -0.015, x, 0.015), (0.95, 0.95, 0.9), "plain"),
-    ]
-
-
-def _brick(colour: Colour, x: float, y: float) -> list[tuple[tuple[tuple[float, float], ...], Colour, str]]:
-    return [(rectangle(-x, -y, x, y), colour, "speckle")]
-
-
-THINGS = {
-    "wooden crate": ("wood", _crate, (0.12, 0.115), 0.15),
-    "tin can": ("metal", _can, (0.075, 0.115), 0.11),
-    "stone brick": ("stone", _brick, (0.145, 0.08), 0.10),
-    "plastic toy block": ("plastic", _crate, (0.095, 0.095), 0.10),
-    "ceramic tile": ("ceramic", _brick, (0.14, 0.06), 0.09),
-}
-
-
-def drop(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
-    """Things fall on a table one after another, bounce once and settle."""
-    names = d.shuffled(sorted(THINGS))
-    ground = d.choice(("wood", "stone", "metal"))
-    earth, _ = tint(ground, d)
-    floor = d.between(0.16, 0.22)
-    xs = d.shuffled((0.19, 0.5, 0.81))
-    props: list[Shape] = [block(-0.6, -0.6, 1.6, floor, earth, MATERIALS[ground].texture)]
-    actors: list[Shape] = []
-    bodies = [Body(ground, 0.17, 0.5)]
-    contacts: list[Contact] = []
-    tracks: dict[str, tuple[Track, float]] = {}
-    release, used = d.between(0.0, 0.1), []
-    full = math.sqrt(2.0 * spec.gravity * 1.05)
-    for k, (name, x) in enumerate(zip(names, xs)):
-        stuff, parts, (wide, tall), size = THINGS[name]
-        start = (x, 1.12 + tall)
-        path, hits = physics.bounce(
-            start,
-            (0.0, 0.0),
-            spec.gravity,
-            d.between(0.24, 0.34),
-            physics.Box(floor + tall),
-            spec.seconds - 0.15,
-            release,
-            0.4,
-        )
-        if not hits:
-            break
-        used.append(name)
-        colour, _ = tint(stuff, d)
-        if name == "tin can":
-            colour = hsv(d.unit(), 0.75, 0.75)
-        mine = [
-            Contact(h.time, "table", ground, h.speed, strength(h.speed, full), (0, k + 1), (x, floor)) for h in hits
-        ]
-        contacts += mine
-        actors.append(shadow(offset(path, 0.0, -tall), floor, wide * 1.05))
-        actors += [Poly(points, c, path, texture=texture) for points, c, texture in parts(colour, wide, tall)]
-        dust = (0.85, 0.8, 0.72)
-        actors += [p for c in mine for p in puff(c, floor, dust, wide + 0.05)]
-        bodies.append(Body(stuff, size * 0.8, 0.6))
-        tracks[name] = (path, wide)
-        release = hits[0].time + d.between(0.10, 0.25)
-    contacts.sort(key=lambda contact: contact.time)
-    return Stage(
-        backdrop(d, spec, floor),
-        tuple(props),
-        tuple(actors),
-        tuple(bodies),
-        tuple(contacts),
-        tracks,
-        {"gravity": spec.gravity, "order": used, "surface": ground},
-        {"material": THINGS[used[0]][0] if used else "wood", "surface": ground, "things": listing(used)},
-        jolt=0.010,
-    )
-
-
-def listing(names: Sequence[str]) -> str:
-    """ "a wooden crate, a tin can and a stone brick"."""
-    each = [f"a {name}" for name in names]
-    return " and ".join([", ".join(each[:-1]), each[-1]] if len(each) > 1 else each)
 
 
 def clap(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
@@ -591,15 +372,3 @@ def clap(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
         {"material": stuff, "surface": stuff, "colour": word},
         jolt=0.0,
     )
-
-
-BUILDERS: dict[str, Callable[[Draws, WorldSpec, Laws], Stage]] = {
-    "bounce": bounce,
-    "stick": stick,
-    "hammer": hammer,
-    "metronome": metronome,
-    "collide": collide,
-    "drums": drums,
-    "drop": drop,
-    "clap": clap,
-}
