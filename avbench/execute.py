@@ -106,7 +106,7 @@ class Executor:
 
     def chunks(self) -> Iterator[Chunk]:
         """Group the work so that decoded clips of a chunk stay within `chunk_bytes`."""
-        from avbench.prefetch import decode_ahead
+        from avbench.prefetch import decode_ahead, decoded_bytes
 
         with_media = [(s, f) for s, f in self.plan.todo if any(needs_media(one) for one in f)]
         without = [(s, f) for s, f in self.plan.todo if not any(needs_media(one) for one in f)]
@@ -118,7 +118,7 @@ class Executor:
         for (one, _), clip in ahead:
             self.counts.decodes += 1
             chunk.clips[one], chunk.todo[one] = clip, todo[one]
-            held += clip_bytes(clip)
+            held += decoded_bytes(clip)
             if held >= self.settings.chunk_bytes:
                 yield chunk
                 chunk, held = Chunk(), 0
@@ -287,13 +287,6 @@ class Executor:
 def jobs(todo: Mapping[Subject, list[Feature]]) -> list[tuple[Subject, frozenset[str]]]:
     """What to decode: the subject and which streams its features look at."""
     return [(one, frozenset().union(*(f.view.media for f in lacking))) for one, lacking in todo.items()]
-
-
-def clip_bytes(clip: Clip | SampleError | None) -> int:
-    """Memory a decoded clip takes."""
-    if not isinstance(clip, Clip):
-        return 0
-    return (clip.video.frames.nbytes if clip.video else 0) + (clip.audio.samples.nbytes if clip.audio else 0)
 
 
 def item_identity(item: Any) -> tuple[tuple[Any, ...], bytes]:

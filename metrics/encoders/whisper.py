@@ -39,9 +39,7 @@ def load(context: Context) -> Network:
     try:
         model = WhisperModel(str(path), device=device, compute_type=compute, cpu_threads=2, local_files_only=True)
     except (RuntimeError, ValueError, OSError) as error:
-        raise MissingResource(
-            f"weights {name}: {path} is no faster-whisper (CTranslate2) model folder: {error}"
-        ) from None
+        raise MissingResource(f"weights {name}: {path} is no CTranslate2 model folder: {error}") from None
 
     def encode(view: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {"text": text_array(transcribe(model, view["audio"], array_text(view["language"])))}
