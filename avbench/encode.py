@@ -109,7 +109,7 @@ def write_streams(
     preset: str,
 ) -> None:
     """Encode both streams in the order of time."""
-    begin = min([float(video.times[0])] * bool(video) + [audio.start] * bool(audio))
+    begin = min(([float(video.times[0])] if video else []) + ([audio.start] if audio else []))
     streams: list[Iterator[tuple[float, Any, Any]]] = []
     if video is not None:
         stream = video_stream(container, video, begin, lossless, crf, preset)

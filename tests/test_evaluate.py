@@ -98,7 +98,8 @@ def test_broken_clips_are_rows_and_the_rest_goes_on(cache: Path, folder: Folder)
     (clips / "s3.mp4").unlink()
     write_clip(clips / "s4.mp4", replace(bouncing(), audio=None))
     one = bouncing()
-    write_clip(clips / "s5.mp4", replace(one, video=replace(one.video, frames=one.video.frames[:1])))
+    still = replace(one.need_video(), frames=one.need_video().frames[:1], times=one.need_video().times[:1])
+    write_clip(clips / "s5.mp4", replace(one, video=still))
     run = score(clips)
     assert run.manifest["status"] == "partial"
     counts = run.manifest["counts"]
