@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from avbench.metrics.distances import Moments, frechet_distance, halves, polynomial_mmd
 
 from avbench.errors import SampleError
 from avbench.metric import Rows
+from avbench.metrics.distances import Moments, frechet_distance, halves, polynomial_mmd
 
 Side = np.ndarray | Moments
 
@@ -31,6 +31,7 @@ class SetDistance:
 
     def reduce(self, generated: Rows, reference: Rows) -> float:
         if self.equal_n:
+            needs_rows(self.side(reference))
             n = min(len(generated), len(reference))
             generated, reference = generated.take(range(n)), reference.take(range(n))
         return self.distance(self.side(generated), self.side(reference))

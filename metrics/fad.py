@@ -11,31 +11,23 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from avbench.metrics.distances import frechet_thresholded
-from avbench.metrics.distribution import Frechet, Side, needs_rows
 
-from avbench.clip import Audio, Clip
+from avbench.clip import Clip
 from avbench.errors import SampleError
 from avbench.features import Encoder, Feature, View
 from avbench.metric import set_metric
+from avbench.metrics.distances import frechet_thresholded
+from avbench.metrics.distribution import Frechet, Side, needs_rows
+from avbench.views import Waveform
 
 AUDIOCLIP = Encoder(
-    "audioclip.audio", "avbench.metrics.encoders.audioclip:audio", weights=("audioclip",), batch=32, flops=6.4e9
+    "audioclip.audio", "avbench.metrics.encoders.audioclip:audio", weights=("audioclip",), batch=32, flops=2.3e10
 )
 AUDIOCLIP_FLOAT32 = Encoder(
     "audioclip.audio_float32", "avbench.metrics.encoders.audioclip:audio_float32",
-    weights=("audioclip",), batch=32, flops=6.4e9,
+    weights=("audioclip",), batch=32, flops=8.8e9,
 )  # fmt: skip
 INT16 = 32768.0
-
-
-def mono(audio: Audio, rate: int) -> np.ndarray:
-    """float32 [n]: the mean of all channels at `rate`."""
-    from avbench.views import resample
-
-    if not audio.samples.shape[1]:
-        raise SampleError("audio.too_short", "the audio track holds no samples")
-    return np.asarray(resample(audio.mono, audio.rate, rate), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -47,34 +39,14 @@ class Samples(View):
 
     media: ClassVar[frozenset[str]] = frozenset({"audio"})
 
-    rate: int = 44100
+    waveform: Waveform
     need: int = 4410
 
     def __call__(self, clip: Clip, *inputs: object) -> np.ndarray:
-        samples = mono(clip.need_audio(), self.rate)
-        if len(samples) < self.need:
-            raise SampleError("audio.too_short", f"{len(samples)} samples at {self.rate} Hz, {self.need} are needed")
-        return samples[None] * np.float32(INT16)
-
-
-@dataclass(frozen=True)
-class JavisSamples(View):
-    """JavisBench's: mean of channels at 16 kHz in [-1, 1], cut or right zero-padded to `seconds`, float32 [1, n].
-
-    Resampled as librosa does by default since 0.10 (soxr_hq); a file at 16 kHz is left as it is.
-    """
-
-    media: ClassVar[frozenset[str]] = frozenset({"audio"})
-
-    seconds: float = 4.0
-    rate: int = 16000
-
-    def __call__(self, clip: Clip, *inputs: object) -> np.ndarray:
-        import librosa
-
-        audio, n = clip.need_audio(), int(self.seconds * self.rate)
-        samples = librosa.resample(audio.mono, orig_sr=audio.rate, target_sr=self.rate, res_type="soxr_hq")[:n]
-        return np.pad(samples, (0, n - len(samples)))[None]
+        samples = self.waveform(clip)
+        if samples.shape[1] < self.need:
+            raise SampleError("audio.too_short", f"{samples.shape[1]} samples at 44.1 kHz, {self.need} are needed")
+        return samples * np.float32(INT16)
 
 
 @dataclass(frozen=True)
@@ -86,16 +58,16 @@ class SampleWindows(View):
 
     media: ClassVar[frozenset[str]] = frozenset({"audio"})
 
+    waveform: Waveform
     seconds: float = 1.6
-    rate: int = 44100
 
     def __call__(self, clip: Clip, *inputs: object) -> np.ndarray:
-        audio = clip.need_audio()
-        samples = mono(Audio(audio.samples[:1], audio.rate, audio.start), self.rate)
-        n = int(self.seconds * self.rate)
+        samples, n = self.waveform(clip)[0], int(self.seconds * 44100)
         count = max(len(samples) // n, 1)
         return np.pad(samples[: count * n], (0, max(n - len(samples), 0))).reshape(count, n)
 
+
+FOUR_SECONDS = Waveform(16000, resampler="soxr_hq", seconds=4.0, pad="zero")
 
 JAVISBENCH = "JavisVerse/JavisDiT b505b37, eval/javisbench"
 MM_DIFFUSION = "Ruan et al. 2023, researchmm/MM-Diffusion e180b3d"
@@ -115,12 +87,12 @@ class FAD(Frechet):
 
     AudioCLIP's audio head, 1,024 raw features, one row a clip; the whole track, mean of channels at 44.1 kHz in the
     16-bit scale the network was trained on, its spectrogram in float64; unbiased covariances, float64, no factor. Not
-    on the scale of published FADs, whose arithmetic gives several points to identical sets (`fad@javisbench`). Below 1,025
-    clips it is biased upwards; compare at equal N only.
+    on the scale of published FADs, whose arithmetic gives several points to identical sets (`fad@javisbench`). Below
+    1,025 clips it is biased upwards; compare at equal N only.
     """
 
     feature = "audio"
-    audio = Feature(AUDIOCLIP, Samples())
+    audio = Feature(AUDIOCLIP, Samples(Waveform(44100)))
 
 
 class TimesTenThousand(Frechet):
@@ -145,7 +117,7 @@ class TimesTenThousand(Frechet):
 class FADJavisBench(TimesTenThousand):
     """FAD as JavisBench's evaluator prints it (--max_audio_len_s 4.0)."""
 
-    audio = Feature(AUDIOCLIP_FLOAT32, JavisSamples())
+    audio = Feature(AUDIOCLIP_FLOAT32, FOUR_SECONDS)
 
 
 @set_metric(
@@ -158,4 +130,4 @@ class FADJavisBench(TimesTenThousand):
 class FADMMDiffusion(TimesTenThousand):
     """FAD of 1.6 s windows, as MM-Diffusion prints it."""
 
-    audio = Feature(AUDIOCLIP_FLOAT32, SampleWindows())
+    audio = Feature(AUDIOCLIP_FLOAT32, SampleWindows(Waveform(44100, channels="first")))

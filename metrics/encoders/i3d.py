@@ -8,16 +8,17 @@ BatchNorm epsilon became 1e-5. The epsilon changes logits by percents, so it is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import ceil
 
 import torch
 import torch.nn.functional as F
-from avbench.metrics.encoders.loading import fill
-from avbench.metrics.encoders.torchscript import read_torchscript, strip_root
 from torch import Tensor, nn
 
 from avbench.checkpoints import read_state
 from avbench.errors import SampleError
 from avbench.features import Context
+from avbench.metrics.encoders.loading import fill
+from avbench.metrics.encoders.torchscript import read_torchscript, strip_root
 
 SIZE = 224
 MIN_FRAMES = 9  # three temporal strides of 2 must leave the last pooling two steps
@@ -93,11 +94,15 @@ class InceptionI3d(nn.Module):
         """Features before the classifier, [B, 1024, T', 1, 1], T' = ceil(T / 8) - 1."""
         x = max_pool(self.Conv3d_1a_7x7(x), (1, 3, 3), (1, 2, 2))
         x = max_pool(self.Conv3d_2c_3x3(self.Conv3d_2b_1x1(x)), (1, 3, 3), (1, 2, 2))
-        x = max_pool(self.Mixed_3c(self.Mixed_3b(x)), (3, 3, 3), (2, 2, 2))
-        for name in ("Mixed_4b", "Mixed_4c", "Mixed_4d", "Mixed_4e", "Mixed_4f"):
-            x = getattr(self, name)(x)
-        x = max_pool(x, (2, 2, 2), (2, 2, 2))
-        return F.avg_pool3d(self.Mixed_5c(self.Mixed_5b(x)), (2, 7, 7), stride=1)
+        x = max_pool(self.mixed(x, "3b", "3c"), (3, 3, 3), (2, 2, 2))
+        x = max_pool(self.mixed(x, "4b", "4c", "4d", "4e", "4f"), (2, 2, 2), (2, 2, 2))
+        return F.avg_pool3d(self.mixed(x, "5b", "5c"), (2, 7, 7), stride=1)
+
+    def mixed(self, x: Tensor, *names: str) -> Tensor:
+        """Inception blocks in sequence."""
+        for name in names:
+            x = self.get_submodule(f"Mixed_{name}")(x)
+        return x
 
     def forward(self, x: Tensor) -> Tensor:
         return self.logits(self.pooled(x)).flatten(2).mean(dim=2)
@@ -128,7 +133,7 @@ def short_side(x: Tensor) -> Tensor:
     """Frames of [B, C, T, H, W] with the short side at 224."""
     height, width = x.shape[-2:]
     scale = SIZE / min(height, width)
-    size = (SIZE, -int(-width * scale // 1)) if height < width else (-int(-height * scale // 1), SIZE)
+    size = (SIZE, ceil(width * scale)) if height < width else (ceil(height * scale), SIZE)
     frames = x.transpose(1, 2).flatten(0, 1)
     frames = F.interpolate(frames, size=size, mode="bilinear", align_corners=False)
     return frames.unflatten(0, (len(x), -1)).transpose(1, 2)
@@ -143,7 +148,8 @@ def crop(x: Tensor) -> Tensor:
 def network(context: Context, module: InceptionI3d) -> Callable[[Tensor], Tensor]:
     """Frames [B, T, H, W, 3] in 0..255 -> float32 [B, 400]."""
     module = module.to(context.device, context.dtype)
-    return lambda items: module(prepare(items, context.dtype)).float()
+    dtype = module.logits.conv3d.weight.dtype
+    return lambda items: module(prepare(items, dtype)).float()
 
 
 def k400(context: Context) -> Callable[[Tensor], Tensor]:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from avbench.metrics.encoders.loading import fill
 from torch import Tensor, nn
 
 from avbench.checkpoints import read_state
 from avbench.errors import SampleError
 from avbench.features import Context
+from avbench.metrics.encoders.loading import fill
 
 WIDTHS = (64, 128, 256, 512, 1024, 2048)
 FEATURES, CLASSES = 2048, 527
@@ -45,8 +45,9 @@ class STFT(nn.Module):
     def __init__(self, sizes: FrontEnd) -> None:
         super().__init__()
         self.sizes = sizes
-        for name in ("conv_real", "conv_imag"):
-            self.add_module(name, nn.Conv1d(1, sizes.window // 2 + 1, sizes.window, sizes.hop, bias=False))
+        bins = sizes.window // 2 + 1
+        self.conv_real = nn.Conv1d(1, bins, sizes.window, sizes.hop, bias=False)
+        self.conv_imag = nn.Conv1d(1, bins, sizes.window, sizes.hop, bias=False)
 
     def forward(self, samples: Tensor) -> Tensor:
         x = F.pad(samples[:, None], (self.sizes.window // 2,) * 2, mode="reflect")

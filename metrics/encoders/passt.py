@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 import torch.nn.functional as F
-from avbench.metrics.encoders.loading import fill
 from torch import Tensor, nn
 
 from avbench.checkpoints import read_state
 from avbench.features import Context
+from avbench.metrics.encoders.loading import fill
 
-RATE, SAMPLES = 32000, 320000
+RATE = 32000
 FFT, WINDOW, HOP, MELS = 1024, 800, 320, 128
 LOW, HIGH = 0.0, 15000.0
 DIM, HEADS, DEPTH, CLASSES = 768, 12, 12, 527
@@ -71,12 +71,10 @@ class PaSST(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        shapes = {
-            "cls_token": (1, 1, DIM), "dist_token": (1, 1, DIM), "new_pos_embed": (1, 2, DIM),
-            "freq_new_pos_embed": (1, DIM, 12, 1), "time_new_pos_embed": (1, DIM, 1, 99),
-        }  # fmt: skip
-        for name, shape in shapes.items():
-            self.register_parameter(name, nn.Parameter(torch.empty(shape)))
+        self.cls_token, self.dist_token = (nn.Parameter(torch.empty(1, 1, DIM)) for _ in range(2))
+        self.new_pos_embed = nn.Parameter(torch.empty(1, 2, DIM))
+        self.freq_new_pos_embed = nn.Parameter(torch.empty(1, DIM, 12, 1))
+        self.time_new_pos_embed = nn.Parameter(torch.empty(1, DIM, 1, 99))
         self.patch_embed = PatchEmbed()
         self.blocks = nn.ModuleList(Block() for _ in range(DEPTH))
         self.norm = nn.LayerNorm(DIM, eps=1e-6)
@@ -120,11 +118,6 @@ def log_mel(samples: Tensor) -> Tensor:
     spectrum = torch.stft(x, FFT, HOP, WINDOW, window, center=True, pad_mode="reflect", return_complex=True)
     power = spectrum.real**2 + spectrum.imag**2
     return ((mel_matrix().to(x.device) @ power + 1e-5).log() + 4.5) / 5.0
-
-
-def fit(samples: np.ndarray) -> np.ndarray:
-    """Cut or right zero-pad samples [N] to 10 s."""
-    return np.pad(samples[:SAMPLES], (0, max(SAMPLES - len(samples), 0))).astype(np.float32)
 
 
 def embed(context: Context) -> Callable[[Tensor], Tensor]:
