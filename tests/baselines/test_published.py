@@ -10,8 +10,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from avbench.baselines import published
 
+from avbench.baselines import published
 from avbench.errors import UnknownName
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
 from avbench.suites import vggsound
 
 ROOT = Path(__file__).resolve().parents[2]
