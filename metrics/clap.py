@@ -10,12 +10,13 @@ from functools import cache
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from avbench.metrics.imagebind import cosine
 
 from avbench.clip import Clip
 from avbench.errors import SampleError
 from avbench.features import Encoder, Feature, Text, View
 from avbench.metric import sample_metric
+from avbench.metrics.imagebind import cosine
+from avbench.views import resample
 
 ENCODERS = "avbench.metrics.encoders.clap"
 HTSAT, LAION, MS = ("clap_htsat_unfused",), ("clap_laion_music_speech",), ("clap_ms_2023",)
@@ -89,9 +90,7 @@ class ClapMel(View):
     media: ClassVar[frozenset[str]] = frozenset({"audio"})
 
     def __call__(self, clip: Clip, *inputs: Any) -> np.ndarray:
-        import librosa
-
-        wave = librosa.resample(mono(clip), orig_sr=clip.need_audio().rate, target_sr=LAION_RATE, res_type="soxr_hq")
+        wave = resample(mono(clip), clip.need_audio().rate, LAION_RATE, "soxr_hq")
         wave = fitted(wave, LAION_RATE * LAION_SECONDS, self.pad, self.crop)
         return log_mel(wave, LAION_HOP, LAION_RATE)[None]
 
@@ -107,8 +106,6 @@ class LaionMel(View):
     media: ClassVar[frozenset[str]] = frozenset({"audio"})
 
     def __call__(self, clip: Clip, *inputs: Any) -> np.ndarray:
-        from avbench.metrics.views_imagebind import resample
-
         wave = mono(clip)
         wave = resample((wave - wave.mean(dtype=np.float32))[None], clip.need_audio().rate, LAION_RATE)[0]
         wave = fitted(wave[: int(LAION_RATE * self.seconds)], LAION_RATE * LAION_SECONDS, "repeat", "seeded")
@@ -125,8 +122,6 @@ class MSMel(View):
     media: ClassVar[frozenset[str]] = frozenset({"audio"})
 
     def __call__(self, clip: Clip, *inputs: Any) -> np.ndarray:
-        from avbench.metrics.views_imagebind import resample
-
         audio = clip.need_audio()
         wave = resample(audio.samples, audio.rate, MS_RATE).ravel()
         if not len(wave):

@@ -6,11 +6,15 @@ VideoCLIP-XL-v2, which T2AV-Compass uses, is another network with its own text e
 
 from __future__ import annotations
 
-import numpy as np
-from avbench.metrics.stills import Stills
+from dataclasses import dataclass
+from typing import Any
 
-from avbench.features import Encoder, Feature, Text
+import numpy as np
+
+from avbench.clip import Clip
+from avbench.features import Encoder, Feature, Text, View
 from avbench.metric import sample_metric
+from avbench.views import AllFrames, Frames, Linspace, Middle, ShortSide
 
 ENCODERS = "avbench.metrics.encoders.clip"
 
@@ -32,6 +36,19 @@ CLIP_L14_IMAGE, CLIP_L14_TEXT = image_tower("l14", 64, 1.62e11), text_tower("l14
 CLIP_L14_TEXT_CUT = text_tower("l14", 1.32e10, "text_cut")
 
 
+OPENAI = ShortSide(224, "bicubic-pil")  # OpenAI's own preprocessing, up to the normalisation
+
+
+@dataclass(frozen=True)
+class Swapped(View):
+    """Frames whose red and blue are exchanged."""
+
+    frames: Frames
+
+    def __call__(self, clip: Clip, *inputs: Any) -> np.ndarray:
+        return self.frames(clip)[..., ::-1]
+
+
 def unit(x: np.ndarray) -> np.ndarray:
     """Vectors of length 1, float64."""
     x = np.asarray(x, dtype=np.float64)
@@ -50,7 +67,7 @@ class ClipScore:
     100. A prompt beyond 75 tokens is cut, its end token kept.
     """
 
-    frames = Feature(CLIP_B32_IMAGE, Stills(count=48, repeat=False))
+    frames = Feature(CLIP_B32_IMAGE, Frames(Linspace(48, distinct=True), OPENAI))
     text = Feature(CLIP_B32_TEXT, Text("text"))
 
     def score(self, frames: np.ndarray, text: np.ndarray) -> float:
@@ -69,7 +86,7 @@ class ClipScore:
 class ClipScoreJavisBench(ClipScore):
     """CLIP score as JavisBench's released evaluator computes it."""
 
-    frames = Feature(CLIP_B32_IMAGE, Stills(count=48, bgr=True))
+    frames = Feature(CLIP_B32_IMAGE, Swapped(Frames(Linspace(48), OPENAI)))
 
 
 @sample_metric(
@@ -84,7 +101,7 @@ class ClipScoreJavisBench(ClipScore):
 class ClipScoreVBench(ClipScore):
     """CLIP score of VBench's competition script."""
 
-    frames = Feature(CLIP_B32_IMAGE, Stills(count=8, pick="middle", resize="aliased"))
+    frames = Feature(CLIP_B32_IMAGE, Frames(Middle(8), ShortSide(224, "bicubic-torch")))
 
 
 @sample_metric(
@@ -98,7 +115,7 @@ class ClipScoreClipsim(ClipScore):
     VBench's appearance style is the same number, but refuses prompts beyond 75 tokens.
     """
 
-    frames = Feature(CLIP_B32_IMAGE, Stills())
+    frames = Feature(CLIP_B32_IMAGE, Frames(AllFrames(), OPENAI))
 
 
 @sample_metric(
@@ -115,7 +132,7 @@ class ClipScoreClipsim(ClipScore):
 class ClipScoreTorchmetrics(ClipScore):
     """CLIPScore as torchmetrics computes it by default, over the frames of a clip."""
 
-    frames = Feature(CLIP_L14_IMAGE, Stills())
+    frames = Feature(CLIP_L14_IMAGE, Frames(AllFrames(), OPENAI))
     text = Feature(CLIP_L14_TEXT_CUT, Text("text"))
 
     def score(self, frames: np.ndarray, text: np.ndarray) -> float:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from avbench.metrics.stills import Stills
-from avbench.metrics.views_imagebind import AudioMels, FramePairs, NeighbourPairs, WindowFrames, WindowMels
 
 from avbench.errors import NotApplicable
 from avbench.features import Context, Encoder, Feature, Text
 from avbench.metric import sample_metric
+from avbench.metrics.views_imagebind import AudioMels, FramePairs, NeighbourPairs, WindowFrames, WindowMels
+from avbench.views import AllFrames, Frames, ShortSide
 
 WEIGHTS = ("imagebind_huge",)
 ENCODERS = "avbench.metrics.encoders.imagebind"
@@ -24,6 +24,7 @@ IB_TEXT = Encoder("imagebind.text", f"{ENCODERS}:text", weights=WEIGHTS, batch=6
 IB_TEXT_RELEASED = Encoder("imagebind.text_released", f"{ENCODERS}:text_released", weights=WEIGHTS, flops=4.7e10)
 WINDOWS = Encoder("javisscore.windows", f"{__name__}:windows", unit="clip")
 
+STILLS = Frames(AllFrames(), ShortSide(224, "bicubic-pil"))
 SOUND_RELEASED = Feature(IB_AUDIO, AudioMels(released=True))
 
 GIRDHAR = "Girdhar et al. 2023 (ImageBind); recipe of JavisVerse/JavisDiT b505b37, eval/javisbench"
@@ -153,7 +154,7 @@ class AVHScore:
     react to a shift in time.
     """
 
-    frames = Feature(IB_VISION, Stills())
+    frames = Feature(IB_VISION, STILLS)
     audio = Feature(IB_AUDIO, AudioMels())
 
     def score(self, frames: np.ndarray, audio: np.ndarray) -> float:
@@ -204,7 +205,7 @@ class JavisScore:
     them little: read it beside DeSync.
     """
 
-    frames = Feature(IB_VISION, Stills())
+    frames = Feature(IB_VISION, STILLS)
     sound = Feature(IB_AUDIO, WindowMels())
     ranges = Feature(WINDOWS, WindowFrames())
 
@@ -227,7 +228,7 @@ class JavisScore:
 class JavisScoreJavisBench:
     """JavisScore as the released evaluator computes it: windows of 2.0 s, overlap 1.5 s, mean of the lowest 40 %."""
 
-    frames = Feature(IB_VISION, Stills())
+    frames = Feature(IB_VISION, STILLS)
     sound = Feature(IB_AUDIO, WindowMels(released=True))
     ranges = Feature(WINDOWS, WindowFrames(released=True))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from math import ceil, gcd, pi
+from math import ceil
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,12 +17,16 @@ import numpy as np
 from avbench.clip import Clip, Video
 from avbench.errors import NotApplicable
 from avbench.features import View
+from avbench.views import AtFps, ShortSide, resample, resampled_length, resized
 
 RATE = 16000
 SIDE = 224
 CLIP = Fraction(2)  # seconds of audio or video that one embedding sees
 MEL_FRAMES, MEL_BINS = 204, 128
 FRAME, HOP, FFT = 400, 160, 512  # 25 ms, 10 ms
+
+BILINEAR = ShortSide(SIDE, "bilinear-torch", crop=None, dtype="float32")
+BICUBIC = ShortSide(SIDE, "bicubic-torch-antialias", crop=None)
 
 Span = tuple[int, int]
 
@@ -39,18 +43,6 @@ def clip_starts(seconds: float, count: int) -> list[Fraction]:
 
 
 # --- video ---
-
-
-def fps_filter(video: Video, rate: Fraction) -> np.ndarray:
-    """Indices of the frames that ffmpeg's filter `fps=rate:round=near` shows, one per output slot.
-
-    A frame belongs to the slot nearest to its time, halves upward; a slot shows the last frame at or before it.
-    """
-    nearest = 0.5 + 1e-9  # times are floats: i / fps may fall just short of a half
-    slots = np.floor(video.times * float(rate) + nearest)
-    count = int((float(video.times[-1]) + float(1 / video.fps)) * float(rate) + nearest)
-    wanted = np.arange(int(slots[0]), count)
-    return np.searchsorted(slots, wanted, side="right") - 1
 
 
 def pair_indices(frames: int, fps: Fraction, count: int = 5) -> list[Span]:
@@ -73,26 +65,6 @@ def three_crops(frames: np.ndarray) -> np.ndarray:
     return np.stack([frames[:, y : y + SIDE, x : x + SIDE] for y, x in corners])
 
 
-def bilinear_short_side(frames: np.ndarray) -> np.ndarray:
-    """uint8 [T, H, W, 3] to float32 [T, h, w, 3] in [0, 1]: short side 224, bilinear, not antialiased."""
-    import torch
-    from torch.nn.functional import interpolate
-
-    height, width = frames.shape[1:3]
-    size = (SIDE, int(width / height * SIDE)) if height <= width else (int(height / width * SIDE), SIDE)
-    x = torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, 1).float() / 255
-    return interpolate(x, size=size, mode="bilinear", align_corners=False).movedim(1, -1).numpy()
-
-
-def bicubic_short_side(frames: np.ndarray) -> np.ndarray:
-    """uint8 [T, H, W, 3] to uint8 [T, h, w, 3]: short side 224, torchvision's antialiased bicubic on bytes."""
-    import torch
-    from torchvision.transforms.v2.functional import InterpolationMode, resize
-
-    x = torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, 1)
-    return resize(x, [SIDE], InterpolationMode.BICUBIC, antialias=True).movedim(1, -1).numpy()
-
-
 @dataclass(frozen=True)
 class FramePairs(View):
     """First and last frame of `count` two-second clips, three crops each: float32 [3 count, 2, 224, 224, 3] in [0, 1].
@@ -106,7 +78,7 @@ class FramePairs(View):
         video = clip.need_video()
         spans = pair_indices(len(video.frames), video.fps, self.count)
         used = sorted({index for span in spans for index in span})
-        small = dict(zip(used, bilinear_short_side(video.frames[used])))
+        small = dict(zip(used, resized(video, BILINEAR, used)))
         return np.concatenate([three_crops(np.stack([small[first], small[last]])) for first, last in spans])
 
 
@@ -123,47 +95,14 @@ class NeighbourPairs(View):
     def __call__(self, clip: Clip, *inputs: Any) -> np.ndarray:
         video = clip.need_video()
         wanted = int(self.rate * Fraction(self.seconds))
-        index = fps_filter(video, self.rate)[:wanted]
+        index = AtFps(self.rate)(video)[:wanted]
         if len(index) < wanted:
             raise NotApplicable("too_short", f"{video.seconds:.2f} s of video; this protocol needs {self.seconds:g} s")
-        small = bicubic_short_side(video.frames[index])
+        small = resized(video, BICUBIC, index)
         return np.concatenate([three_crops(small[t : t + 2]) for t in range(wanted - 1)])
 
 
 # --- audio ---
-
-
-def resample(samples: np.ndarray, rate: int, to: int = RATE) -> np.ndarray:
-    """float32 [C, N] at `rate` to [C, N'] at `to`: torchaudio's `functional.resample` with its defaults.
-
-    Windowed sinc (Hann, six zero crossings, roll-off 0.99), every step in float32; the length is rounded through
-    float32 as there.
-    """
-    if rate == to:
-        return samples
-    import torch
-    from torch.nn.functional import conv1d, pad
-
-    divisor = gcd(rate, to)
-    old, new = rate // divisor, to // divisor
-    cutoff = 0.99 * min(old, new)
-    width = ceil(6 * old / cutoff)
-    taps = torch.arange(-width, width + old, dtype=torch.float32)[None] / old
-    t = (torch.arange(0, -new, -1, dtype=torch.float32)[:, None] / new + taps) * cutoff
-    t = t.clamp(-6, 6)
-    window = torch.cos(t * pi / 12) ** 2
-    t = t * pi
-    kernel = torch.where(t == 0, torch.ones(()), t.sin() / t) * window * (cutoff / old)
-    wave = pad(torch.from_numpy(np.ascontiguousarray(samples)), (width, width + old))
-    phases = conv1d(wave[:, None], kernel[:, None], stride=old)
-    length = resampled_length(samples.shape[1], rate, to)
-    return phases.transpose(1, 2).flatten(1)[:, :length].numpy()
-
-
-def resampled_length(samples: int, rate: int, to: int = RATE) -> int:
-    """How many samples `resample` keeps."""
-    divisor = gcd(rate, to)
-    return ceil(np.float32((to // divisor) * samples / (rate // divisor)))
 
 
 @cache
@@ -230,7 +169,7 @@ def mels_released(wave: np.ndarray, spans: list[Span]) -> np.ndarray:
 def audio_16k(clip: Clip) -> np.ndarray:
     """float32 [C, N] at 16 kHz."""
     audio = clip.need_audio()
-    return resample(audio.samples, audio.rate)
+    return resample(audio.samples, audio.rate, RATE)
 
 
 @dataclass(frozen=True)
@@ -333,5 +272,5 @@ def window_pairs(clip: Clip, windows: Windows, released: bool) -> list[tuple[Spa
     if not released:
         return windows.pair(clip)
     video, audio = clip.need_video(), clip.need_audio()
-    samples = resampled_length(audio.samples.shape[1], audio.rate)
+    samples = resampled_length(audio.samples.shape[1], audio.rate, RATE)
     return windows.pair_released(len(video.frames), float(video.fps), samples)

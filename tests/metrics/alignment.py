@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -53,31 +54,14 @@ def clip_path(name: str) -> Path:
 
 def decode(name: str, video: bool = True, audio: bool = True) -> Clip:
     """A real clip; its audio rounded to 16 bits, as the wav files are that the goldens were made from."""
-    import av
+    from avbench.media import decode as read
 
-    path = clip_path(name)
-    return Clip(read_video(av, path) if video else None, read_audio(av, path) if audio else None)
-
-
-def read_video(av: Any, path: Path) -> Video:
-    with av.open(str(path)) as file:
-        stream = file.streams.video[0]
-        decoded = [
-            (frame.to_ndarray(format="rgb24"), float(frame.pts * frame.time_base)) for frame in file.decode(stream)
-        ]
-        fps = Fraction(stream.average_rate)
-    times = np.array([time for _, time in decoded])
-    return Video(np.stack([frame for frame, _ in decoded]), times - times[0], fps)
-
-
-def read_audio(av: Any, path: Path) -> Audio:
-    with av.open(str(path)) as file:
-        stream = file.streams.audio[0]
-        to_s16 = av.AudioResampler(format="s16")
-        parts = [part.to_ndarray() for frame in file.decode(stream) for part in to_s16.resample(frame)]
-        channels, rate = stream.codec_context.channels, stream.rate
-    samples = np.concatenate(parts, axis=1).reshape(-1, channels).T
-    return Audio(np.ascontiguousarray(samples, dtype=np.float32) / 32768, rate)
+    media = {kind for kind, wanted in (("video", video), ("audio", audio)) if wanted}
+    clip = read(clip_path(name), media=media)
+    if clip.audio is None:
+        return clip
+    rounded = np.clip(np.rint(clip.audio.samples * 32768), -32768, 32767) / np.float32(32768)
+    return replace(clip, audio=replace(clip.audio, samples=rounded))
 
 
 def synthetic(

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from avbench.metrics import clap as family
-from avbench.metrics.encoders import clap
 
 from avbench.clip import Audio, Clip
 from avbench.errors import NotApplicable, SampleError, UserError
 from avbench.features import Context
+from avbench.metrics import clap as family
+from avbench.metrics.encoders import clap
 from tests.hashed import close, hashed, hashed_state_dict
 from tests.metrics.alignment import CLIPS, GOLDENS, decode, golden, scores, synthetic
 

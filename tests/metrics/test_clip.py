@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from avbench.metrics import clip as family
-from avbench.metrics.encoders import clip
-from avbench.metrics.stills import Stills, middle, spread
 
 from avbench.errors import UserError
 from avbench.features import Context
+from avbench.metrics import clip as family
+from avbench.metrics.encoders import clip
 from avbench.registry import metrics
 from tests.hashed import close, hashed_state_dict
 from tests.metrics.alignment import CLIPS, GOLDENS, decode, golden, scores, synthetic
@@ -120,34 +119,16 @@ def test_bytes_and_floats_are_one_image(weights: Path) -> None:
         assert torch.allclose(encode(image), encode(image.float() / 255), atol=1e-5)
 
 
-def test_middle_frames() -> None:
-    assert middle(16, 8).tolist() == [0, 2, 4, 6, 8, 10, 12, 14]
-    assert middle(81, 8).tolist() == [4, 14, 24, 34, 44, 54, 64, 75]
-    assert middle(121, 8).tolist() == [7, 22, 37, 52, 67, 82, 97, 112]
-    assert middle(3, 8).tolist() == [0, 1, 2, 2, 2, 2, 2, 2]
-
-
-def test_spread_frames() -> None:
-    expected = [0, 4, 9, 13, 18, 22, 26, 31, 35, 40, 44, 48, 53, 57, 61, 66, 70, 75, 79, 83, 88, 92, 97, 101]
-    assert spread(102, 24).tolist() == expected
-    assert spread(1, 4).tolist() == [0, 0, 0, 0]
-
-
-def test_stills_of_odd_sizes() -> None:
-    for height, width in ((224, 397), (500, 223), (256, 256), (225, 224)):
-        stills = Stills()(synthetic(height, width, frames=2))
-        assert stills.shape == (2, 224, 224, 3) and stills.dtype == np.uint8
-
-
-def test_repeats_only_where_asked() -> None:
+def test_frames_of_each_variant() -> None:
     short = synthetic(224, 224, frames=5)
-    assert len(Stills(count=48)(short)) == 48
-    assert len(Stills(count=48, repeat=False)(short)) == 5
+    variants = (family.ClipScore, family.ClipScoreJavisBench, family.ClipScoreVBench, family.ClipScoreClipsim)
+    assert [len(variant.frames.view(short)) for variant in variants] == [5, 48, 8, 5]
 
 
 def test_exchanged_channels() -> None:
-    one = synthetic(224, 300, frames=3)
-    assert np.array_equal(Stills(bgr=True)(one), Stills()(one)[..., ::-1])
+    one = synthetic(224, 300, frames=48)
+    exchanged, plain = (variant.frames.view(one) for variant in (family.ClipScoreJavisBench, family.ClipScore))
+    assert np.array_equal(exchanged, plain[..., ::-1]) and not np.array_equal(exchanged, plain)
 
 
 def test_variants_name_what_they_do_otherwise() -> None:
@@ -168,7 +149,7 @@ def test_score_is_the_mean_cosine() -> None:
 def test_javisbench_clip_score(name: str, weights: Path) -> None:
     one = decode(name, audio=False)
     expected = scores()["clip_score"][name]
-    stills = Stills(count=48, bgr=True)(one)
+    stills = family.ClipScoreJavisBench.frames.view(one)
     images, texts = clip.image(context(weights)), clip.text(context(weights))
     with torch.inference_mode():
         frames = np.concatenate([images(torch.from_numpy(np.ascontiguousarray(part))) for part in np.split(stills, 6)])

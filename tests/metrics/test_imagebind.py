@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+
+from avbench.clip import Audio, Clip
+from avbench.errors import NotApplicable, UserError
+from avbench.features import Context, Feature
+from avbench.metric import features
 from avbench.metrics import imagebind as family
 from avbench.metrics import views_imagebind as views
 from avbench.metrics.encoders import imagebind
 from avbench.metrics.encoders.clip import MEAN, STD, tokenize
-from avbench.metrics.stills import Stills
-
-from avbench.clip import Audio, Clip, Video
-from avbench.errors import NotApplicable, UserError
-from avbench.features import Context, Feature
-from avbench.metric import features
 from avbench.registry import metrics
 from tests.hashed import close, hashed, hashed_state_dict
 from tests.metrics.alignment import CLIPS, GOLDENS, decode, golden, scores, synthetic
@@ -190,68 +188,6 @@ def test_crops() -> None:
     assert views.FramePairs()(synthetic(240, 426, frames=48)).shape == (15, 2, 224, 224, 3)
 
 
-@pytest.mark.parametrize(
-    ("fps", "expected"),
-    [
-        (8, [7, 23, 39, 55]),
-        (16, [15, 47, 79, 111]),
-        (24, [23, 71, 119, 167]),
-        (25, [24, 74, 124, 174]),
-        (30, [29, 89, 149, 209]),
-    ],
-)
-def test_fps_filter_to_half_a_frame_per_second(fps: int, expected: list[int]) -> None:
-    assert views.fps_filter(times_only(8 * fps, fps), Fraction(1, 2)).tolist() == expected
-
-
-def times_only(frames: int, fps: int, first: float = 0.0) -> Video:
-    return Video(np.zeros((frames, 1, 1, 3), dtype=np.uint8), first + np.arange(frames) / fps, Fraction(fps))
-
-
-def test_fps_filter_counts_and_rates() -> None:
-    assert len(views.fps_filter(times_only(175, 25), Fraction(1, 2))) == 4
-    assert len(views.fps_filter(times_only(174, 25), Fraction(1, 2))) == 3
-    assert len(views.fps_filter(times_only(192, 24), Fraction(25))) == 200
-    assert views.fps_filter(times_only(200, 25), Fraction(25)).tolist() == list(range(200))
-    thirty = views.fps_filter(times_only(240, 30), Fraction(25)).tolist()
-    assert thirty[:14] == [0, 1, 2, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 16] and thirty[-3:] == [236, 238, 239]
-
-
-@pytest.mark.parametrize("fps", [8, 12, 24, 30])
-@pytest.mark.parametrize("rate", [Fraction(1, 2), Fraction(2), Fraction(25)])
-def test_fps_filter_is_ffmpegs(fps: int, rate: Fraction) -> None:
-    """Against the filter itself, on frames that carry their own number."""
-    import av
-
-    frames = 9 * fps + 3
-    graph = av.filter.Graph()
-    chain = [
-        graph.add_buffer(width=16, height=16, format="gray", time_base=Fraction(1, fps)),
-        graph.add("fps", f"fps={rate.numerator}/{rate.denominator}:round=near"),
-        graph.add("buffersink"),
-    ]
-    graph.link_nodes(*chain).configure()
-    found = []
-    for index in [*range(frames), None]:
-        if index is not None:
-            frame = av.VideoFrame.from_ndarray(np.full((16, 16), index % 256, dtype=np.uint8), format="gray")
-            frame.pts, frame.time_base, frame.duration = index, Fraction(1, fps), 1
-        graph.push(frame if index is not None else None)
-        found += list(pulled(graph))
-    ours = views.fps_filter(times_only(frames, fps), rate) % 256
-    assert ours.tolist() == [int(one.to_ndarray()[0, 0]) for one in found]
-
-
-def pulled(graph: object) -> Iterator[object]:
-    import av
-
-    while True:
-        try:
-            yield graph.pull()  # type: ignore[attr-defined]
-        except (av.error.BlockingIOError, av.error.EOFError):
-            return
-
-
 def test_too_short_for_av_benchmark() -> None:
     with pytest.raises(NotApplicable, match="too_short"):
         views.NeighbourPairs()(synthetic(240, 426, frames=48))
@@ -386,7 +322,7 @@ def test_stills_are_encoded_once_for_all_scores() -> None:
         feature
         for name in ("avh_score", "javis_score", "avh_score@javisbench", "javis_score@javisbench")
         for feature in features(metrics.get(name)).values()
-        if isinstance(feature.view, Stills)
+        if feature.view == family.STILLS
     ]
     assert len(stills) == 4 and len({feature.key for feature in stills}) == 1
 
@@ -447,7 +383,7 @@ def test_stills_and_windows_of_real_clips(name: str) -> None:
     """Windows for the 80,000 samples of the wav that these clips ship with."""
     clip, expected = decode(name, audio=False), scores()["av_score"]
     assert clip.video is not None
-    assert like(normalised(Stills()(clip)), expected[f"{name}:w2.0_o1.5"]["frames"], 1e-6)
+    assert like(normalised(family.STILLS(clip)), expected[f"{name}:w2.0_o1.5"]["frames"], 1e-6)
     for setting, windows in (("w2.0_o1.5", views.Windows()), ("w0.5_o0", views.Windows(0.5, 0.0))):
         pairs = windows.pair_released(len(clip.video.frames), float(clip.video.fps), 80000)
         assert [list(seen) for seen, _ in pairs] == expected[f"{name}:{setting}"]["windows"]
@@ -495,7 +431,7 @@ def test_av_scores_of_a_real_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     vision = imagebind.vision(use_hashed(monkeypatch))
     clip, expected = decode("00000", audio=False), scores()["av_score"]
-    frames = encode(vision, Stills()(clip))
+    frames = encode(vision, family.STILLS(clip))
     assert close(frames[::5], golden("avh_frames_every5_00000"))
     sound = golden("avh_audio_00000")
     assert family.AVHScoreJavisBench().score(frames, sound) == pytest.approx(
