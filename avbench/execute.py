@@ -182,7 +182,7 @@ class Executor:
         try:
             needs = [self.need(one, need, results[one]) for need in view.requires]
             texts = [one.sample.get(name) for name in view.fields]
-            array = view(clip if view.media else None, *needs, *texts)
+            array = view(clip if view.media else None, *needs, *texts)  # type: ignore[arg-type]
         except SampleError as error:
             return error
         except (MemoryError, UserError):

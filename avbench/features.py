@@ -25,7 +25,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -111,10 +111,8 @@ class Context:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Network(Protocol):
-    """What a loader returns: a batch of items to a batch of features."""
-
-    def __call__(self, items: Any) -> Any: ...
+Network = Callable[[Any], Any]
+"""What a loader returns: a batch of items to a batch of features."""
 
 
 @dataclass(frozen=True)

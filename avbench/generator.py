@@ -163,7 +163,7 @@ def python_model(name: str, entry: str, args: dict[str, Any], where: str) -> Mod
             factory = getattr(import_module(module), attribute)
         except (ImportError, AttributeError, ValueError) as error:
             raise UserError(f"{where}: cannot import {entry}: {error}") from error
-        return factory(**args)  # type: ignore[no-any-return]
+        return factory(**args)
 
     return Model(name, {"kind": "python", "entry": entry, "args": args}, make=make)
 

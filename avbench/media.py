@@ -262,9 +262,10 @@ def end_of(stream: Any) -> float:
 
 def video_start(container: InputContainer) -> float | None:
     """Zero of the clip's time axis: where the video stream starts by declaration; None without a video stream."""
-    for stream in container.streams.video:
-        return float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0
-    return None
+    if not container.streams.video:
+        return None
+    stream: Any = container.streams.video[0]
+    return float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0
 
 
 @dataclass
@@ -413,11 +414,11 @@ def describe(container: InputContainer, path: Path, kinds: Collection[str] = BOT
     info: dict[str, Any] = {}
     if "video" in kinds:
         info |= {"container": container.format.name, "bytes": path.stat().st_size}
-        for stream in container.streams.video[:1]:
-            info |= describe_video(stream, container)
+        for seen in container.streams.video[:1]:
+            info |= describe_video(seen, container)
     if "audio" in kinds:
-        for stream in container.streams.audio[:1]:
-            info |= describe_audio(stream, container, path)
+        for heard in container.streams.audio[:1]:
+            info |= describe_audio(heard, container, path)
     return info
 
 

@@ -89,8 +89,7 @@ def decoded_bytes(clip: Clip | SampleError) -> int:
     """Memory that a decoded clip takes; an error takes none."""
     if isinstance(clip, SampleError):
         return 0
-    return sum(stream.nbytes for stream in (clip.video and clip.video.frames, clip.audio and clip.audio.samples)
-               if stream is not None)  # fmt: skip
+    return (clip.video.frames.nbytes if clip.video else 0) + (clip.audio.samples.nbytes if clip.audio else 0)
 
 
 def estimate(job: tuple[Source, frozenset[str]]) -> int:

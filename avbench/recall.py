@@ -31,7 +31,7 @@ def recall(run: Run, metric: Metric) -> Callable[[str, str], dict[str, Any] | No
         row = rows[id]
         if not row[column]:
             return None
-        texts = {name: row[name] or "" for name in TEXTS}
+        texts: dict[str, Any] = {name: row[name] or "" for name in TEXTS}
         one = Subject("generated", Sample(id, int(row["index"]), **texts), None, row[column])
         keys = {name: plan.key(one, feature) for name, feature in features(metric).items()}
         if any(key not in plan.store for key in keys.values()):

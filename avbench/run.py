@@ -58,7 +58,7 @@ class Run:
     def manifest(self) -> dict[str, Any]:
         path = self.folder / "run.json"
         try:
-            return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+            return json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserError(f"{self.folder} is no run folder: it has no run.json") from None
         except ValueError as error:
@@ -80,7 +80,7 @@ class Run:
         """The rows of a table as plain dicts, None for what has no value."""
         import pyarrow.parquet as pq
 
-        return pq.read_table(self._path(name)).to_pylist()  # type: ignore[no-any-return]
+        return pq.read_table(self._path(name)).to_pylist()
 
     def _table(self, name: str) -> pd.DataFrame:
         import pandas as pd

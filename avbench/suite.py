@@ -233,9 +233,9 @@ def record(row: Mapping[str, Any], index: int, path: Path, line: int) -> Sample:
         raise UserError(f"{where}: a sample needs an id")
     if not isinstance(row.get("text", ""), str | type(None)) or not (row.get("text") or row.get("video_text")):
         raise UserError(f"{where}: a sample needs a text (string)")
-    texts = {name: str(row.get(name) or "") for name in TEXTS}
+    texts: dict[str, Any] = {name: str(row.get(name) or "") for name in TEXTS}
     texts["text"] = texts["text"] or texts["video_text"]
-    media = {
+    media: dict[str, Any] = {
         name: inside(path.parent, str(row[name]), f"{where}: {name}")
         for name in ("reference", "reference_audio")
         if row.get(name)

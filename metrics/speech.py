@@ -46,14 +46,14 @@ WHISPER = Encoder("whisper", "avbench.metrics.encoders.whisper:load", weights=("
 def _english() -> Callable[[str], str]:
     from whisper_normalizer.english import EnglishTextNormalizer
 
-    return EnglishTextNormalizer()  # type: ignore[no-any-return]
+    return EnglishTextNormalizer()
 
 
 @cache
 def _basic() -> Callable[[str], str]:
     from whisper_normalizer.basic import BasicTextNormalizer
 
-    return BasicTextNormalizer()  # type: ignore[no-any-return]
+    return BasicTextNormalizer()
 
 
 def english(text: str) -> list[str]:

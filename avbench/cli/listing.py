@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ WEIGHTS = typer.Option([], "--weights", help="NAME=FILE: look here instead of th
 
 def register(app: typer.Typer) -> None:
     """Add the command groups."""
-    for name, pairs in {
+    groups: dict[str, dict[str, Callable[..., None]]] = {
         "metrics": {"list": list_metrics, "show": show_metric},
         "suites": {"list": list_suites, "show": show_suite},
         "models": {"list": list_models, "show": show_model},
         "weights": {"list": list_weights, "show": show_weights, "pull": pull, "verify": verify, "path": where},
-    }.items():
+    }
+    for name, pairs in groups.items():
         group = typer.Typer(help=f"List and show {name}.", no_args_is_help=True)
         for verb, function in pairs.items():
             group.command(verb)(function)
@@ -136,7 +138,7 @@ def show_suite(name: str, json: bool = Json) -> None:
     from avbench.suite import load_suite
 
     suite = load_suite(name)
-    facts = {
+    facts: dict[str, Any] = {
         "name": suite.name, "version": suite.version, "samples": len(suite.samples), "description": suite.description,
         "metrics": list(suite.metrics), "protocol": dict(suite.protocol), "pattern": suite.pattern,
         "licence": suite.licence, "source": suite.source, "digest": suite.digest,
@@ -190,7 +192,7 @@ def list_weights(weights: list[str] = WEIGHTS, json: bool = Json) -> None:
     from avbench.weights import catalogue
 
     overrides, users = parse_weights(weights), weight_users()
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": name, "present": overrides.get(name, one.place).exists(), "megabytes": round(one.bytes / 1e6),
          "licence": one.licence, "title": one.title, "metrics": users.get(name, [])}
         for name, one in sorted(catalogue().items())

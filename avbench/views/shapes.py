@@ -8,6 +8,7 @@ torchvision round between their two passes, which floats do not.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, floor
 from typing import Any, Literal, NamedTuple, Protocol
@@ -35,7 +36,7 @@ KERNELS = {
 }
 """Pillow (uint8 only); torchvision with and without antialiasing (uint8: its transforms v2 with, v1 without)."""
 
-ROUNDINGS = {"floor": floor, "round": round, "ceil": ceil}
+ROUNDINGS: dict[str, Callable[[float], int]] = {"floor": floor, "round": round, "ceil": ceil}
 
 
 class Shape(Protocol):

@@ -49,7 +49,8 @@ def sample(index: int, row: Mapping[str, Any]) -> Sample:
     """A record of the world as a sample; its truth is kept in `extra`."""
     tags = (f"av-{row['tags']['sync']}", row["tags"]["event"])
     place = {"split": "test", "scene": row["index"], "sound": row["tags"]["sync"]}
-    return Sample(row["id"], index, *(row[name] for name in TEXTS), tags=tags, extra={**place, "truth": row["truth"]})
+    texts = {name: row[name] for name in TEXTS}
+    return Sample(row["id"], index, **texts, tags=tags, extra={**place, "truth": row["truth"]})
 
 
 def render_sample(sample: Sample) -> Clip:
