@@ -1,7 +1,8 @@
 """AMT-S: the frame halfway between two frames, for motion smoothness.
 
 Li et al., "AMT: All-Pairs Multi-Field Transforms for Efficient Frame Interpolation", CVPR 2023; the network as VBench
-(Vchitect/VBench 45e79ec) runs it. Parameters carry the names of `amt-s.pth`, whose tensors lie under "state_dict". It always runs in float32: pixel positions do not fit into 16 bits.
+(Vchitect/VBench 45e79ec) runs it. Parameters carry the names of `amt-s.pth`, whose tensors lie under "state_dict". It
+always runs in float32: pixel positions do not fit into 16 bits.
 """
 
 from __future__ import annotations
@@ -267,18 +268,19 @@ def build(state: Mapping[str, Tensor]) -> AMT:
 
 
 def midpoint_error(context: Context) -> Callable[[Tensor], Tensor]:
-    """Items: three frames in a row, uint8 [N, 3, H, W, 3]. Features: float32 [N], in 0...255.
+    """Items: three frames in a row, uint8 [N, 3, H, W, 3]. Features: float32 [N, 2], in 0...255.
 
-    The mean absolute difference, over pixels and channels, between the middle frame and the one predicted from its
-    neighbours, which is cut down to whole grey levels as VBench does it.
+    Both are the mean absolute difference, over pixels and channels, between the middle frame and the one predicted from
+    its neighbours: cut down to whole grey levels first, as VBench does it, and as it is.
     """
     model = build(read_state(context.weights["amt_s"])).to(context.device)
 
     def encode(items: Tensor) -> Tensor:
         before, after = (items[:, place].movedim(-1, 1).float() / 255 for place in (0, 2))
         (first, inside), (second, _) = pad(before, MULTIPLE), pad(after, MULTIPLE)
-        predicted = model(first, second)[..., *inside]
-        levels = (predicted * 255).clamp(0, 255).to(torch.uint8).movedim(1, -1)
-        return (items[:, 1].int() - levels.int()).abs().flatten(1).double().mean(dim=1).float()
+        predicted = (model(first, second)[..., *inside] * 255).movedim(1, -1)
+        truth = items[:, 1].float()
+        errors = [(truth - levels).abs().flatten(1).mean(dim=1) for levels in (predicted.floor(), predicted)]
+        return torch.stack(errors, dim=1)
 
     return encode

@@ -1,8 +1,8 @@
 """DINO ViT-B/16: what the subject of a frame looks like, for subject consistency.
 
-Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", ICCV 2021; facebookresearch/dino. The network
-is timm's, whose parameters carry the names of `dino_vitbase16_pretrain.pth`. The position table of images that are
-not 224 x 224 is resized as the reference does it; timm and transformers do that otherwise and give other features.
+Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", ICCV 2021; facebookresearch/dino. The
+network is timm's, whose parameters carry the names of `dino_vitbase16_pretrain.pth`. The position table of images that
+are not 224 x 224 is resized as the reference does it; timm and transformers do that otherwise and give other features.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from avbench.metrics.encoders.loading import fill
 UPDATES = 20
 MULTIPLE = 8
 SMALLEST = 128  # a shorter padded side leaves one pixel in the coarsest correlation map
-COLUMNS = ("top5", "top2", "top5_inside", "mean_inside", "side")
+COLUMNS = ("top5", "top2", "top5_inside", "mean", "side")
 
 RENAMED = (  # princeton-vl/RAFT -> torchvision, in order
     (r"^module\.", ""),
@@ -78,7 +78,7 @@ def motion(context: Context) -> Callable[[Tensor], Tensor]:
 
     top5, top2:   mean of the largest 5 % and 2 % of flow magnitudes over the padded frame, as VBench takes them.
     top5_inside:  the same without the padding.
-    mean_inside:  mean of |u| and |v| without the padding.
+    mean:         mean of |u| and |v| over the padded frame.
     side:         the shorter side of the frame.
     """
     model = build(read_state(context.weights["raft_things"])).to(context.device)
@@ -88,11 +88,10 @@ def motion(context: Context) -> Callable[[Tensor], Tensor]:
         (first, inside), (second, _) = pad(images[:, 0]), pad(images[:, 1])
         vectors = model(first, second, UPDATES)[-1]
         lengths = vectors.norm(dim=1)
-        within = vectors[..., *inside]
         side = torch.full((len(items),), min(items.shape[2:4]), device=items.device)
         columns = [
-            top_mean(lengths, 0.05), top_mean(lengths, 0.02), top_mean(within.norm(dim=1), 0.05),
-            within.abs().flatten(1).mean(dim=1), side.float(),
+            top_mean(lengths, 0.05), top_mean(lengths, 0.02), top_mean(lengths[..., *inside], 0.05),
+            vectors.abs().flatten(1).mean(dim=1), side.float(),
         ]  # fmt: skip
         return torch.stack(columns, dim=1)
 
