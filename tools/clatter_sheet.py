@@ -1,6 +1,6 @@
 """Look at `clatter`: contact sheets (eight frames per clip, one row per event) and spectrograms with the true onsets.
 
-    python tools/clatter_sheet.py OUT_FOLDER [--start 0] [--rows 16] [--split test] [--desk] [--events a,b] [--scale 1]
+    python tools/clatter_sheet.py OUT_FOLDER [--start 0] [--rows 16] [--split test] [--desk] [--events a,b] [--tile 128]
 
 Writes clatter-sheet.png, clatter-spectrograms.png and, with --wav, one .wav per clip. A tool for developers.
 """
@@ -13,27 +13,30 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from avbench.suites.clatter import CLATTER, DESK, Scene, WorldSpec, audio, frames, scene
 from PIL import Image, ImageDraw
+
+from avbench.suites.clatter import CLATTER, DESK, Scene, WorldSpec, audio, frames, scene
 
 LABEL = 76
 
 
-def sheet(scenes: list[Scene], spec: WorldSpec, columns: int, scale: int) -> Image.Image:
-    """Rows of frames, evenly spread over the clip."""
-    w, h = spec.width * scale, spec.height * scale
-    page = Image.new("RGB", (LABEL + columns * (w + 2), len(scenes) * (h + 2)), "white")
+def sheet(scenes: list[Scene], spec: WorldSpec, columns: int, tile: int, blocks: int = 1) -> Image.Image:
+    """Rows of frames `tile` pixels high, evenly spread over the clip; in several blocks side by side."""
+    wide = max(1, round(tile * spec.width / spec.height))
+    rows, step = -(-len(scenes) // blocks), LABEL + columns * (wide + 2)
+    page = Image.new("RGB", (blocks * step, rows * (tile + 2)), "white")
     draw = ImageDraw.Draw(page)
     picks = np.linspace(0, spec.frames - 1, columns).round().astype(int)
-    for row, one in enumerate(scenes):
+    smooth = Image.Resampling.LANCZOS if tile < spec.height else Image.Resampling.NEAREST
+    for k, one in enumerate(scenes):
+        x, y = (k // rows) * step, (k % rows) * (tile + 2)
         pictures = frames(one, spec)
         pictures = np.repeat(pictures, 3, axis=3) if spec.channels == 1 else pictures
-        draw.text(
-            (4, row * (h + 2) + 4), f"{one.event}\n{one.stage.words.get('material', '')}\n#{one.index}", fill="black"
-        )
-        for column, k in enumerate(picks):
-            tile = Image.fromarray(pictures[k]).resize((w, h), Image.Resampling.NEAREST)
-            page.paste(tile, (LABEL + column * (w + 2), row * (h + 2)))
+        draw.text((x + 4, y + 4), f"{one.event}\n{one.stage.words.get('material', '')}\n#{one.index}", fill="black")
+        for column, frame in enumerate(picks):
+            page.paste(
+                Image.fromarray(pictures[frame]).resize((wide, tile), smooth), (x + LABEL + column * (wide + 2), y)
+            )
     return page
 
 
@@ -52,7 +55,7 @@ def spectrogram(samples: np.ndarray, rate: int, width: int, height: int) -> np.n
 
 
 def spectrograms(
-    scenes: list[Scene], spec: WorldSpec, width: int = 380, height: int = 96, columns: int = 2
+    scenes: list[Scene], spec: WorldSpec, width: int = 380, height: int = 72, columns: int = 2
 ) -> Image.Image:
     """One spectrogram per clip, with the true onsets as ticks below."""
     rows = -(-len(scenes) // columns)
@@ -78,7 +81,9 @@ def main() -> None:
     parser.add_argument("--events", default="")
     parser.add_argument("--sound", default="")
     parser.add_argument("--fault", default="")
-    parser.add_argument("--scale", type=int, default=1)
+    parser.add_argument("--tile", type=int, default=0, help="height of a picture, default as filmed")
+    parser.add_argument("--blocks", type=int, default=1, help="blocks of rows side by side")
+    parser.add_argument("--colours", type=int, default=0, help="reduce the pictures to a palette, for small files")
     parser.add_argument("--desk", action="store_true")
     parser.add_argument("--wav", action="store_true")
     options = parser.parse_args()
@@ -91,8 +96,14 @@ def main() -> None:
     ]
     chosen.sort(key=lambda one: one.sound, reverse=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    sheet(chosen, spec, options.columns, options.scale).save(options.out / "clatter-sheet.png", optimize=True)
-    spectrograms(chosen, spec).save(options.out / "clatter-spectrograms.png", optimize=True)
+    pages = {
+        "clatter-sheet.png": sheet(chosen, spec, options.columns, options.tile or spec.height, options.blocks),
+        "clatter-spectrograms.png": spectrograms(chosen, spec),
+    }
+    for name, page in pages.items():
+        if options.colours:
+            page = page.quantize(options.colours, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
+        page.save(options.out / name, optimize=True)
     for one in chosen:
         print(f"{one.id}: {one.text}")
         if options.wav:

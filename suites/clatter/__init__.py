@@ -16,6 +16,8 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+
+from avbench.clip import Audio, Clip, Video
 from avbench.suites.clatter import paint
 from avbench.suites.clatter import sound as sounds
 from avbench.suites.clatter.captions import captions
@@ -38,8 +40,6 @@ from avbench.suites.clatter.world import (
     Stage,
     WorldSpec,
 )
-
-from avbench.clip import Audio, Clip, Video
 
 __all__ = [
     "CLATTER", "DESK", "EVENTS", "FAULTS", "LOOSE", "MATERIALS", "SIZES", "TIGHT", "VERSION", "Body", "Camera",

@@ -19,7 +19,8 @@ import numpy as np
 
 T = TypeVar("T")
 TAU = 2 * math.pi
-HALF_PI = (1.5707963267948966, 6.123233995736766e-17)  # pi / 2 as the sum of two doubles
+HALF_PI = (1.5707963267341256, 6.077100506303966e-11, 2.0222662487959506e-21)
+"""Parts of pi/2, the first two so short that their products with integers below 2**20 are exact."""
 LN2 = (0.6931471803691238, 1.9082149292705877e-10)
 EXP = [1.0 / math.factorial(k) for k in range(14)]
 SIN = [(-1.0) ** k / math.factorial(2 * k + 1) for k in range(8)]
@@ -45,7 +46,7 @@ def cos_sin(x: Any) -> tuple[Any, Any]:
     """Cosine and sine of float64 radians (|x| < 1e6), within a few 1e-16, same bits everywhere."""
     x = np.asarray(x, dtype=np.float64)
     k = np.floor(x / HALF_PI[0] + 0.5)
-    r = (x - k * HALF_PI[0]) - k * HALF_PI[1]
+    r = ((x - k * HALF_PI[0]) - k * HALF_PI[1]) - k * HALF_PI[2]
     s, c = r * polynomial(SIN, r * r), polynomial(COS, r * r)
     quadrant = k - 4 * np.floor(k / 4)
     odd = (quadrant == 1) | (quadrant == 3)

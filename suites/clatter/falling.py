@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+
 from avbench.suites.clatter import physics
 from avbench.suites.clatter.exact import TAU, Draws, cos_sin
 from avbench.suites.clatter.paint import Capsule, Colour, Disc, Poly, Shape
 from avbench.suites.clatter.physics import Swing
 from avbench.suites.clatter.scenery import (
+    DARK,
     backdrop,
     blend,
     block,
@@ -29,6 +31,12 @@ def strength(speed: float, full: float) -> float:
     return min(1.0, max(0.04, speed / full))
 
 
+def soil(material: str, d: Draws, spec: WorldSpec) -> Colour:
+    """The colour of a floor: in plain pictures darker than any ball."""
+    colour, _ = tint(material, d, spec.plain)
+    return shade(colour, 0.5) if spec.plain else colour
+
+
 def bounce(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
     """A ball is let fall or thrown, and bounces on a floor and off walls."""
     stuff, ground = (
@@ -36,15 +44,16 @@ def bounce(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
         d.choice(("wood", "stone", "metal")),
     )
     radius, floor, side = d.between(0.095, 0.13), d.between(0.13, 0.18), d.choice((-1.0, 1.0))
-    colour, colour_word = tint(stuff, d)
-    earth, _ = tint(ground, d)
+    colour, colour_word = tint(stuff, d, spec.plain)
+    earth = soil(ground, d, spec)
     restitution = MATERIALS[stuff].restitution * d.between(0.97, 1.03)
-    start = (0.5 - side * d.between(0.12, 0.26), d.between(0.74, 0.9))
-    velocity = (side * d.between(0.10, 0.30), d.between(0.0, 0.3))
-    release = d.between(0.0, 0.1) * spec.seconds
+    restitution = laws.restitution or restitution
+    start = (0.5 - side * d.between(0.12, 0.26), d.between(0.58, 0.9))
+    velocity = (side * d.between(0.10, 0.30), d.between(-0.3, 0.3) if laws.gravity else -0.2)
+    release = d.between(0.0, 0.06) * spec.seconds
     home = physics.Box(floor + radius + laws.gap, 0.04 + radius, 0.96 - radius)
     path, hits = physics.bounce(
-        start, velocity, spec.gravity * laws.gravity, restitution * laws.restitution, home, spec.seconds, release, 0.12
+        start, velocity, spec.gravity * laws.gravity, restitution, home, spec.seconds, release, 0.12
     )
     full = math.sqrt(2.0 * spec.gravity * 0.7)
     contacts = tuple(
@@ -60,14 +69,15 @@ def bounce(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
              ((-0.6, floor, 0.04, 1.6), (0.96, floor, 1.6, 1.6))]  # fmt: skip
     dust = [piece for c in contacts if c.surface == "floor" and c.strength > 0.3 for piece in puff(c, floor)]
     ball = Disc(path, radius, colour, ball=True, band=band, spin=spin)
+    board = block(-0.6, -0.6, 1.6, floor + 0.9 * radius, blend(earth, DARK, 0.5), "grain")
     return Stage(
         backdrop(d, spec, floor),
         (slab, *walls),
-        (shadow(path, floor, radius), ball, *dust),
+        (shadow(path, floor, radius), ball, *dust, *[board] * spec.occluder),
         (Body(stuff, 0.6 * radius / 0.11 * 0.1, 0.5), Body(ground, 0.16, 0.55)),
         contacts,
         {"ball": (path, radius)},
-        {"gravity": spec.gravity * laws.gravity, "restitution": restitution * laws.restitution, "floor": floor,
+        {"gravity": spec.gravity * laws.gravity, "restitution": restitution, "floor": floor,
          "radius": radius, "material": stuff, "surface": ground},
         {"material": stuff, "surface": ground, "colour": colour_word, "thing": "ball"},
         jolt=0.008,
@@ -82,7 +92,7 @@ def collide(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
     """Balls collide: in a cradle of strings, or rolling down the two sides of a valley."""
     stuff = d.choice(tuple(LOSS))
     restitution = min(0.98, LOSS[stuff] * d.between(0.98, 1.01))
-    return cradle(d, spec, stuff, restitution) if d.chance(0.5) else valley(d, spec, stuff, restitution)
+    return valley(d, spec, stuff, restitution) if d.chance(0.5) or spec.plain else cradle(d, spec, stuff, restitution)
 
 
 def cradle(d: Draws, spec: WorldSpec, stuff: str, restitution: float) -> Stage:
@@ -103,7 +113,7 @@ def cradle(d: Draws, spec: WorldSpec, stuff: str, restitution: float) -> Stage:
     still = tuple(0.0 for _ in power)
     swings = [Swing(times, sizes, period) for sizes in (first, *[still] * (count - 2), last)]
     bobs = [physics.hang(pivot, length, swing) for pivot, swing in zip(pivots, swings)]
-    colour, word = tint(stuff, d)
+    colour, word = tint(stuff, d, spec.plain)
     frame = hsv(d.unit(), 0.2, 0.35)
     floor = bar - length - radius - d.between(0.06, 0.1)
     strings = [Capsule(pivot, bob, 0.007, (0.92, 0.9, 0.85), round=False) for pivot, bob in zip(pivots, bobs)]
@@ -159,7 +169,7 @@ def valley(d: Draws, spec: WorldSpec, stuff: str, restitution: float) -> Stage:
     radius, slope = d.between(0.105, 0.13), d.between(0.50, 0.62)
     c, s = (float(part) for part in cos_sin(slope))
     pull = 5.0 / 7.0 * spec.gravity * s
-    start = d.between(0.26, 0.34)
+    start = d.between(0.20, 0.34)
     along, hits = physics.bounce(
         (0.0, start),
         (0.0, 0.0),
@@ -167,15 +177,15 @@ def valley(d: Draws, spec: WorldSpec, stuff: str, restitution: float) -> Stage:
         restitution,
         physics.Box(0.0),
         spec.seconds,
-        d.between(0.0, 0.12) * spec.seconds,
+        d.between(0.0, 0.08) * spec.seconds,
         0.04,
     )
     ground = d.choice(("wood", "stone", "metal"))
     bottom, reach = d.between(0.14, 0.2), radius * (1.0 + s) / c
     contact = (reach * c - radius * s, bottom + reach * s + radius * c)
-    earth, _ = tint(ground, d)
-    colour, word = tint(stuff, d)
-    other, _ = tint(stuff, d)
+    earth = soil(ground, d, spec)
+    colour, word = tint(stuff, d, spec.plain)
+    other, _ = tint(stuff, d, spec.plain)
 
     def path(side: float) -> Track:
         def at(times: np.ndarray) -> np.ndarray:
@@ -259,7 +269,7 @@ def drop(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
     """Things fall on a table one after another, bounce once and settle."""
     names = d.shuffled(sorted(THINGS))
     ground = d.choice(("wood", "stone", "metal"))
-    earth, _ = tint(ground, d)
+    earth, _ = tint(ground, d, spec.plain)
     floor = d.between(0.16, 0.22)
     xs = d.shuffled((0.19, 0.5, 0.81))
     props: list[Shape] = [block(-0.6, -0.6, 1.6, floor, earth, MATERIALS[ground].texture)]
@@ -285,7 +295,7 @@ def drop(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
         if not hits:
             break
         used.append(name)
-        colour, _ = tint(stuff, d)
+        colour, _ = tint(stuff, d, spec.plain)
         if name == "tin can":
             colour = hsv(d.unit(), 0.75, 0.75)
         mine = [

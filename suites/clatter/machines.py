@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from avbench.suites.clatter.exact import TAU, Draws, cos_sin
 from avbench.suites.clatter.paint import Capsule, Colour, Disc, Poly, Shape
 from avbench.suites.clatter.scenery import (
@@ -45,8 +46,9 @@ def car(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
         if van
         else ((-0.16, 0.08), (0.13, 0.08), (0.05, 0.18), (-0.10, 0.18))
     )
-    panes = (((-0.02, 0.11), (0.12, 0.11), (0.095, 0.195), (-0.02, 0.195)),) if van else (
-        ((-0.125, 0.09), (-0.03, 0.09), (-0.03, 0.16), (-0.085, 0.16)), ((-0.01, 0.09), (0.095, 0.09), (0.04, 0.16), (-0.01, 0.16)))  # fmt: skip
+    rear = ((-0.125, 0.09), (-0.03, 0.09), (-0.03, 0.16), (-0.085, 0.16))
+    front = ((-0.01, 0.09), (0.095, 0.09), (0.04, 0.16), (-0.01, 0.16))
+    panes = (((-0.02, 0.11), (0.12, 0.11), (0.095, 0.195), (-0.02, 0.195)),) if van else (rear, front)
     shapes: list[Shape] = [
         Disc(lambda t: body(t) + np.array([0.0, -0.075]), 0.26, (0.03, 0.03, 0.04), 0.6, 0.12, 0.03, solid=False),
         part(cabin, paint_),
@@ -91,8 +93,8 @@ def city(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
     """Cars pass both ways before a row of lit buildings."""
     street = d.between(0.2, 0.25)
     dusk = d.chance(0.6)
-    base = sky(hsv(0.66, 0.5, 0.30) if dusk else hsv(0.58, 0.35, 0.8), hsv(0.05, 0.45, 0.75) if dusk else hsv(0.55, 0.1, 0.92),
-               street, (0.24, 0.24, 0.27), 0.3)  # fmt: skip
+    above, below = ((0.66, 0.5, 0.30), (0.05, 0.45, 0.75)) if dusk else ((0.58, 0.35, 0.8), (0.55, 0.1, 0.92))
+    base = sky(hsv(*above), hsv(*below), street, (0.24, 0.24, 0.27), 0.3)
     props: list[Shape] = []
     x = -0.25
     while x < 1.25:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from avbench.suites.clatter.exact import Draws, clamp, cos_sin, wave
 from avbench.suites.clatter.paint import Capsule, Colour, Disc, Drift, Noise, Poly, Shape
 from avbench.suites.clatter.scenery import (
@@ -13,6 +14,7 @@ from avbench.suites.clatter.scenery import (
     hills,
     hsv,
     mix,
+    offset,
     rgb,
     shade,
     sky,
@@ -144,8 +146,8 @@ def waves(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
     shore, horizon = d.between(0.2, 0.28), d.between(0.62, 0.72)
     dusk = d.chance(0.4)
     sun = (d.between(0.2, 0.8), horizon + d.between(0.1, 0.2))
-    base = sky(hsv(0.62, 0.45, 0.55) if dusk else hsv(0.57, 0.55, 0.88), hsv(0.07, 0.5, 0.95) if dusk else hsv(0.55, 0.15, 0.97),
-               horizon, hsv(0.11, 0.35, 0.80), 0.5)  # fmt: skip
+    above, below = ((0.62, 0.45, 0.55), (0.07, 0.5, 0.95)) if dusk else ((0.57, 0.55, 0.88), (0.55, 0.15, 0.97))
+    base = sky(hsv(*above), hsv(*below), horizon, hsv(0.11, 0.35, 0.80), 0.5)
     deep, shallow = hsv(0.57, 0.65, 0.42), hsv(0.50, 0.45, 0.68)
     count, pace = 9, d.between(0.16, 0.26)
     ridges: list[Shape] = []
@@ -165,9 +167,7 @@ def waves(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
             return np.stack([x + 0.02 * wave(t * rush + lag), shore - 0.02 + 0.055 * wave(t * rush + lag + phase)], 1)
 
         foam.append(Disc(at, big, (0.96, 0.98, 0.98), flat=0.32))
-        foam.append(
-            Disc(lambda t, at=at: at(t) + np.array([0.0, 0.022]), big, blend(shallow, (1, 1, 1), 0.12), flat=0.36)
-        )  # type: ignore[misc]
+        foam.append(Disc(offset(at, 0.0, 0.022), big, blend(shallow, (1.0, 1.0, 1.0), 0.12), flat=0.36))
     disc = Disc(sun, 0.06, (1.0, 0.85, 0.55) if dusk else (1.0, 0.98, 0.85), soft=0.02)
     return Stage(
         backdrop=flat(DARK) if spec.plain else base,

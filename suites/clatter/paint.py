@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+
 from avbench.suites.clatter.exact import Draws, clamp, cos_sin, wave
 from avbench.suites.clatter.world import Camera, Stage, Track, WorldSpec
 

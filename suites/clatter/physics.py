@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+
 from avbench.suites.clatter.exact import TAU, clamp, cos_sin
 from avbench.suites.clatter.world import Track
 
@@ -83,7 +84,7 @@ def bounce(
     Slower than `rest` after a bounce, the ball stays on the floor, and rolls to a halt.
     """
     time, (x, y), (vx, vy), lift = release, start, velocity, gravity
-    arcs, hits = [Arc(time, (x, y), (vx, vy), (0.0, -gravity))], []
+    arcs, hits = [Arc(time, (x, y), (vx, vy), (0.0, -gravity))], list[Hit]()
     while time < seconds and len(hits) < 200:
         wall = (box.right - x) / vx if vx > 0 else (box.left - x) / vx if vx < 0 else math.inf
         floor = fall_time(y - box.floor, vy, lift) if lift > 0 or vy < 0 else math.inf

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+
 from avbench.suites.clatter.exact import Draws, clamp, smooth, wave
 from avbench.suites.clatter.paint import Colour, Disc, Noise, Point, Poly, Shape
 from avbench.suites.clatter.world import MATERIALS, Contact, Track, WorldSpec
@@ -44,11 +45,17 @@ def blend(a: Colour, b: Colour, share: float) -> Colour:
     return (a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share, a[2] + (b[2] - a[2]) * share)
 
 
-def tint(material: str, draws: Draws) -> tuple[Colour, str]:
+GREYS = {"stone": 0.5, "wood": 0.6, "metal": 0.7, "ceramic": 0.75, "plastic": 0.8, "glass": 0.9, "rubber": 1.0}
+"""Brightness of materials in plain pictures."""
+
+
+def tint(material: str, draws: Draws, plain: bool = False) -> tuple[Colour, str]:
     """A colour of a material, and the word for it (empty where the material has one look only)."""
     stuff = MATERIALS[material]
     hue = draws.between(*stuff.hue)
     colour = hsv(hue, draws.between(*stuff.saturation), draws.between(*stuff.value))
+    if plain:
+        return (GREYS[material],) * 3, ""
     return colour, hue_name(hue) if stuff.saturation[0] > 0.6 else ""
 
 

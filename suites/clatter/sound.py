@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+
 from avbench.suites.clatter.exact import TAU, Draws, clamp, cos_sin, damped, exp, one_pole, resonate, rms, smooth, wave
 from avbench.suites.clatter.world import MATERIALS, Body, Contact
 
@@ -192,9 +192,9 @@ AMBIENCES: dict[str, Callable[[int, int, Draws], np.ndarray]] = {
 
 
 def finish(x: np.ndarray) -> np.ndarray:
-    """Keep below full scale, round to 16 bits: float32 [n], multiples of 2**-15 in (-1, 1)."""
-    peak = float(abs(x).max()) if len(x) else 0.0
-    y: Any = x * (0.89 / peak) if peak > 0.89 else x
+    """Set the recording level (peak between 0.35 and 0.89) and round to 16 bits: float32 [n], multiples of 2**-15."""
+    peak = float(abs(x).max())
+    y = x * (min(max(peak, 0.35), 0.89) / peak) if peak else x
     return (np.floor(y * 32768.0 + 0.5) / 32768.0).astype(np.float32)
 
 

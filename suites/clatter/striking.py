@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+
 from avbench.suites.clatter import physics
 from avbench.suites.clatter.exact import TAU, Draws, clamp, cos_sin
 from avbench.suites.clatter.falling import strength
@@ -32,8 +33,9 @@ SKIN = ((0.93, 0.76, 0.65), (0.82, 0.62, 0.48), (0.62, 0.43, 0.31), (0.42, 0.28,
 
 def beats(d: Draws, spec: WorldSpec, gap: tuple[float, float], jitter: float = 0.05) -> tuple[float, ...]:
     """Times of blows: nearly regular, clear of both ends of the clip."""
-    step, time, times = d.between(*gap), d.between(0.4, 0.95), []
-    while time < spec.seconds - 0.3:
+    step, time, times = d.between(*gap) * spec.pace, d.between(0.4, 0.95) * spec.pace, list[float]()
+    time = min(time, 0.5 * spec.seconds)
+    while time < spec.seconds - 0.3 or not times:
         times.append(time)
         time += step + d.between(-jitter, jitter)
     return tuple(times)
@@ -63,12 +65,17 @@ def arm(hand: Track, elbow: Track, sleeve: Colour, skin: Colour, size: float = 0
     return Capsule(hand, elbow, size * 0.95, sleeve), Disc(hand, size, skin, ball=True)
 
 
+def nudged(dip: Track, x: float, y: float) -> Track:
+    """A place that is pushed up and down."""
+    return lambda times: np.stack([np.full(len(times), x), y + dip(times)], 1)
+
+
 def stick(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
     """A wooden stick strikes blocks of several materials, one after another."""
     stuffs = d.shuffled(HARD)[:3]
     top, table = d.between(0.34, 0.42), d.between(0.10, 0.15)
     times = beats(d, spec, (0.66, 0.86))
-    down, up = 0.26, 0.34
+    down, up = 0.26 * spec.pace, 0.34 * spec.pace
     order = [d.below(3)]
     while len(order) < len(times):
         order.append(d.choice([k for k in range(3) if k != order[-1]] + [order[-1]]))
@@ -89,15 +96,13 @@ def stick(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
 
     cloth, skin = hsv(d.unit(), 0.55, 0.6), d.choice(SKIN)
     bodies = [Body(stuff, d.between(0.09, 0.13), 0.75) for stuff in stuffs] + [Body("wood", 0.05, 0.12)]
-    blocks, words = [], []
+    blocks = list[Shape]()
     for k, (x, stuff) in enumerate(zip(centres, stuffs)):
-        colour, _ = tint(stuff, d)
+        colour, _ = tint(stuff, d, spec.plain)
+        tall = (top - table) / 2
         dip = jump([t for t, which in zip(times, order) if which == k], -0.014)
-        shape = block(x - 0.125, table, x + 0.125, top, colour, MATERIALS[stuff].texture)
-        blocks.append(Poly(shape.points, colour, stack(lambda t, x=x: np.full(len(t), x),  # type: ignore[misc]
-                           lambda t, dip=dip: (table + top) / 2 + dip(t)),  # type: ignore[misc]
-                           texture=shape.texture))  # fmt: skip
-        words.append(stuff)
+        points = rectangle(-0.125, -tall, 0.125, tall)
+        blocks.append(Poly(points, colour, nudged(dip, x, table + tall), texture=MATERIALS[stuff].texture))
     contacts = tuple(
         Contact(t, f"{stuffs[k]} block", stuffs[k], blow.speed(lift), strength(lift, 0.40), (k, 3), (centres[k], top))
         for t, k, lift in zip(times, order, lifts)
@@ -111,10 +116,18 @@ def stick(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
         contacts,
         {"tip": (tip, thick)},
         {"order": [stuffs[k] for k in order], "top": top},
-        {"material": "wood", "surface": stuffs[order[0]] if order else stuffs[0], "first": words[0], "second": words[1],
-         "third": words[2]},
+        {"material": "wood", "surface": stuffs[order[0]], "first": stuffs[0], "second": stuffs[1], "third": stuffs[2]},
         jolt=0.004,
     )  # fmt: skip
+
+
+ANVIL = (
+    ((-0.10, -0.02), (0.10, -0.02), (0.14, 0.05), (-0.14, 0.05)),
+    ((-0.07, 0.05), (0.07, 0.05), (0.07, 0.13), (-0.07, 0.13)),
+    ((-0.20, 0.13), (0.20, 0.13), (0.20, 0.21), (-0.20, 0.21)),
+    ((-0.33, 0.205), (-0.19, 0.13), (-0.19, 0.21)),
+)
+"""Foot, waist, body and horn."""
 
 
 def hammer(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
@@ -122,12 +135,13 @@ def hammer(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
     anvil = d.chance(0.5)
     times = beats(d, spec, (0.72, 0.95))
     lifts = [d.between(0.55, 0.95) for _ in times]
-    blow, size = Strokes(times, 0.27, 0.40), per_blow(times, lifts)
+    down, up = 0.27 * spec.pace, 0.40 * spec.pace
+    blow, size = Strokes(times, down, up), per_blow(times, lifts)
     reach, drop = 0.42, 0.115
     top, x = d.between(0.30, 0.36), d.between(0.33, 0.40)
     depths = [0.0] if anvil else [0.15 - 0.13 * k / max(len(times), 1) for k in range(len(times) + 1)]
     levels = tuple(top + (0.03 if anvil else depths[min(k, len(depths) - 1)]) for k in range(len(times) + 1))
-    level = Steps((*times,), levels[: len(times)], 0.40)
+    level = Steps((*times,), levels[: len(times)], up)
     pivot = stack(lambda t: np.full(len(t), x + reach), lambda t: level(t) + drop)
 
     def angle(t: np.ndarray) -> np.ndarray:
@@ -144,15 +158,13 @@ def hammer(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
     actors: list[Shape] = []
     if anvil:
         iron = hsv(0.62, 0.10, 0.33)
-        shape = (((-0.10, -0.02), (0.10, -0.02), (0.14, 0.05), (-0.14, 0.05)), ((-0.07, 0.05), (0.07, 0.05), (0.07, 0.13), (-0.07, 0.13)),
-                 ((-0.20, 0.13), (0.20, 0.13), (0.20, 0.21), (-0.20, 0.21)), ((-0.33, 0.205), (-0.19, 0.13), (-0.19, 0.21)))  # fmt: skip
-        props += [Poly(part, iron, (x, top - 0.21), texture="gloss") for part in shape]
+        props += [Poly(part, iron, (x, top - 0.21), texture="gloss") for part in ANVIL]
         props.append(block(-0.6, -0.6, 1.6, top - 0.20, hsv(0.07, 0.45, 0.35), "grain"))
         actors.append(Capsule((x - 0.17, top + 0.014), (x + 0.02, top + 0.014), 0.018, (1.0, 0.50, 0.12), round=False))
         for t, lift in zip(times, lifts):
             actors += sparks(d, t, (x, top + 0.03), lift)
     else:
-        colour, _ = tint("wood", d)
+        colour, _ = tint("wood", d, spec.plain)
         props.append(block(-0.6, -0.6, 1.6, top, colour, "grain"))
         sunk = Steps(times, levels, 0.03)
         head = stack(lambda t: np.full(len(t), x), lambda t: sunk(t) - 0.008)
@@ -169,7 +181,7 @@ def hammer(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
     )
     what = "anvil" if anvil else "nail"
     contacts = tuple(
-        Contact(t, what, "metal", 2 * reach * lift / 0.27, strength(lift, 0.95), (0, 1), (x, level_at))
+        Contact(t, what, "metal", blow.speed(reach * lift), strength(lift, 0.95), (0, 1), (x, level_at))
         for t, lift, level_at in zip(times, lifts, levels)
     )
     return Stage(
@@ -210,11 +222,11 @@ def sparks(d: Draws, time: float, at: tuple[float, float], power: float) -> list
 
 def metronome(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
     """A metronome: at each pass through the middle its arm flicks a metal tongue on the case."""
-    beat = d.between(0.60, 0.82)
-    first = d.between(0.25, beat - 0.02)
+    beat = d.between(0.60, 0.82) * spec.pace
+    first = d.between(0.4, 0.97) * beat
     times = physics.swing_contacts(first, 2 * beat, spec.seconds)
     swing, table, x = d.between(0.36, 0.46), d.between(0.12, 0.16), d.between(0.46, 0.54)
-    colour, _ = tint("wood", d)
+    colour, _ = tint("wood", d, spec.plain)
     side = d.choice((-1.0, 1.0))
     pivot, length = (x, table + 0.10), 0.60
 
@@ -270,10 +282,10 @@ def drums(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
     sizes = d.shuffled((d.between(0.09, 0.11), d.between(0.14, 0.17)))
     table = d.between(0.06, 0.12)
     hue, felt = d.unit(), hsv(d.unit(), d.between(0.2, 0.7), d.between(0.5, 0.8))
-    shells, sticks, props = [], [], []
+    shells, sticks, props = list[Shape](), list[Shape](), list[Shape]()
     tracks: dict[str, tuple[Track, float]] = {}
     top = [table + (0.26 if s < 0.12 else 0.34) for s in sizes]
-    down, up = 0.24, 0.26
+    down, up = 0.24 * spec.pace, 0.26 * spec.pace
     for k, (x, size) in enumerate(zip((0.27, 0.73), sizes)):
         mine = [(t, lift) for t, lift, hand in zip(times, lifts, hands) if hand == k] or [(1e6, 0.25)]
         own, rise = tuple(t for t, _ in mine), [lift for _, lift in mine]
@@ -313,7 +325,7 @@ def drums(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
             ("left drum", "right drum")[k],
             "skin",
             2 * lift / down,
-            strength(lift, 0.34),
+            strength(lift, 0.26),
             (k,),
             ((0.27, 0.73)[k], top[k]),
         )
@@ -337,9 +349,9 @@ def clap(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
     stuff = d.choice(("wood", "stone", "metal", "plastic", "ceramic"))
     times = beats(d, spec, (0.70, 0.95))
     gaps = [d.between(0.15, 0.24) for _ in times]
-    blow, size = Strokes(times, 0.26, 0.38), per_blow(times, gaps)
+    blow, size = Strokes(times, 0.26 * spec.pace, 0.38 * spec.pace), per_blow(times, gaps)
     wide, tall, y = d.between(0.055, 0.075), d.between(0.15, 0.19), d.between(0.46, 0.56)
-    colour, word = tint(stuff, d)
+    colour, word = tint(stuff, d, spec.plain)
     other = shade(colour, 0.85)
     cloth, skin = hsv(d.unit(), 0.55, 0.55), d.choice(SKIN)
     shapes: list[Shape] = []
@@ -359,7 +371,8 @@ def clap(d: Draws, spec: WorldSpec, laws: Laws) -> Stage:
         c = Contact(t, "", "", 0, gap / 0.24, (), (0.5, y))
         shapes += puff(c, y + tall, (0.9, 0.88, 0.82), 0.05) + puff(c, y - tall - 0.03, (0.9, 0.88, 0.82), 0.05)
     contacts = tuple(
-        Contact(t, "block", stuff, 4 * gap / 0.26, strength(gap, 0.24), (0, 1), (0.5, y)) for t, gap in zip(times, gaps)
+        Contact(t, "block", stuff, blow.speed(2.0 * gap), strength(gap, 0.24), (0, 1), (0.5, y))
+        for t, gap in zip(times, gaps)
     )
     return Stage(
         backdrop(d, spec, d.between(0.05, 0.15)),

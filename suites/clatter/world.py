@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -27,7 +28,8 @@ class WorldSpec:
     width, height: pixels. channels: 3 (RGB) or 1 (grey). fps: frames per second. rate: audio samples per second.
     seconds, gravity (box heights / s^2), events and plain shape what happens; the others only how it is captured:
     the same scene can be rendered at any size and rate. events: dealt out by `index % len(events)`.
-    plain: no camera, textures, shading or shadows, for pictures of few pixels.
+    plain: no camera, textures, shading or shadows, one grey per material, for pictures of few pixels.
+    occluder: a board in front of the floor hides where a bouncing ball lands.
     """
 
     width: int = 128
@@ -39,6 +41,7 @@ class WorldSpec:
     gravity: float = 3.0
     events: tuple[str, ...] = EVENTS
     plain: bool = False
+    occluder: bool = False
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
@@ -58,6 +61,11 @@ class WorldSpec:
     def times(self) -> np.ndarray:
         """Seconds at which the frames are taken, float64 [T]."""
         return np.arange(self.frames) / float(self.fps)
+
+    @property
+    def pace(self) -> float:
+        """How much slower than in `CLATTER` hands move, so that strokes suit the gravity."""
+        return math.sqrt(3.0 / self.gravity)
 
     @property
     def unit(self) -> float:
@@ -148,18 +156,19 @@ class Contact:
 class Laws:
     """Physical law of a scene. The defaults are this world's; the others are the faults of `Scene.unphysical`.
 
-    gravity, restitution: factors. gap: how far above a surface things turn round (negative: inside it).
+    gravity: factor. restitution: of every material (0: its own). gap: how far above a surface things turn round
+    (negative: inside it).
     """
 
     gravity: float = 1.0
-    restitution: float = 1.0
+    restitution: float = 0.0
     gap: float = 0.0
 
 
 FAULTS = {
     "hover": Laws(gap=0.12),  # turns round before it touches
     "sink": Laws(gap=-0.09),  # enters the floor before it turns round
-    "gain": Laws(restitution=1.45),  # comes back faster than it came
+    "gain": Laws(restitution=1.1),  # comes back faster than it came
     "weightless": Laws(gravity=0.0),  # flies straight
     "floaty": Laws(gravity=0.35),  # falls too slowly
 }
