@@ -19,7 +19,7 @@ import numpy as np
 from avbench.clip import Clip
 from avbench.errors import SampleError, UserError
 from avbench.features import Context, Encoder, Feature, Network
-from avbench.plan import Plan, Subject, needs_media
+from avbench.plan import Plan, Subject, looks_at
 from avbench.store import Value
 
 MB = 1 << 20
@@ -108,8 +108,8 @@ class Executor:
         """Group the work so that decoded clips of a chunk stay within `chunk_bytes`."""
         from avbench.prefetch import decode_ahead, decoded_bytes
 
-        with_media = [(s, f) for s, f in self.plan.todo if any(needs_media(one) for one in f)]
-        without = [(s, f) for s, f in self.plan.todo if not any(needs_media(one) for one in f)]
+        with_media = [(s, f) for s, f in self.plan.todo if looks_at(f)]
+        without = [(s, f) for s, f in self.plan.todo if not looks_at(f)]
         if without:
             yield Chunk({s: None for s, _ in without}, dict(without))
         todo = dict(with_media)
@@ -286,7 +286,7 @@ class Executor:
 
 def jobs(todo: Mapping[Subject, list[Feature]]) -> list[tuple[Subject, frozenset[str]]]:
     """What to decode: the subject and which streams its features look at."""
-    return [(one, frozenset().union(*(f.view.media for f in lacking))) for one, lacking in todo.items()]
+    return [(one, looks_at(lacking)) for one, lacking in todo.items()]
 
 
 def item_identity(item: Any) -> tuple[tuple[Any, ...], bytes]:

@@ -58,6 +58,11 @@ def needs_media(feature: Feature) -> bool:
     return any(one.view.media for one in closure(feature))
 
 
+def looks_at(lacking: Iterable[Feature]) -> frozenset[str]:
+    """The streams that must be decoded for these features, given all that they are cut from."""
+    return frozenset().union(*(feature.view.media for feature in lacking))
+
+
 def encoders(wanted: Iterable[Feature]) -> list[Encoder]:
     """The distinct encoders behind these features, in order of first need."""
     return list(dict.fromkeys(one.encoder for feature in wanted for one in closure(feature)))
@@ -120,7 +125,7 @@ class Plan:
         total = sum(len(self.wanted[one.role]) for one in present)
         return {
             "clips": len(present),
-            "decodes": sum(any(needs_media(f) for f in lacking) for _, lacking in self.todo),
+            "decodes": sum(bool(looks_at(lacking)) for _, lacking in self.todo),
             "features": total,
             "cached": total - sum(len(lacking) for _, lacking in self.todo),
             "encoders": work,
