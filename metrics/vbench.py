@@ -182,19 +182,17 @@ def is_static(neighbours: np.ndarray, ends: np.ndarray) -> bool:
     "temporal_flickering@vbench-static", version=1, better="higher", range=(0, 1), source=SOURCE,
     differs=["a clip that VBench's static filter rejects has no value", "all static clips count, not five per prompt"],
 )  # fmt: skip
-class TemporalFlickeringStatic(TemporalFlickering):
+class TemporalFlickeringStatic:
     """Temporal flickering of the clips that pass VBench's static filter, as in its standard protocol."""
 
+    frames = TemporalFlickering.frames
     neighbours = Feature(RAFT, Pairs("frame"))
     ends = Feature(RAFT, Pairs("wrap"))
 
     def score(self, frames: dict[str, np.ndarray], neighbours: np.ndarray, ends: np.ndarray) -> float:
         if not is_static(neighbours, ends):
             raise NotApplicable("not_static", "VBench's static filter rejects the clip: something in it moves")
-        return super().score(frames)
-
-    def timeline(self, frames: dict[str, np.ndarray], neighbours: np.ndarray, ends: np.ndarray) -> list[Track]:
-        return super().timeline(frames)
+        return steadiness(frames["differences"])
 
 
 @sample_metric("motion_smoothness", version=1, better="higher", range=(0, 1), source=SOURCE)

@@ -44,9 +44,14 @@ class Head(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        for layer in self.scoring_head.values():
+        for layer in self.layers:
             x = layer(x)
         return x[:, 0]
+
+    @property
+    def layers(self) -> list[nn.Linear]:
+        """In order of application."""
+        return [layer for layer in self.scoring_head.values() if isinstance(layer, nn.Linear)]
 
 
 def build_head(state: Mapping[str, Tensor]) -> Head:
@@ -57,7 +62,7 @@ def build_head(state: Mapping[str, Tensor]) -> Head:
 def folded(head: Head) -> tuple[Tensor, Tensor]:
     """The head as one affine map: weight [1152] and bias [], float64."""
     weight, bias = torch.eye(WIDTHS[0], dtype=torch.float64), torch.zeros(WIDTHS[0], dtype=torch.float64)
-    for layer in head.scoring_head.values():
+    for layer in head.layers:
         weight, bias = layer.weight.double() @ weight, layer.weight.double() @ bias + layer.bias.double()
     return weight[0], bias[0]
 

@@ -30,8 +30,9 @@ def scaled(x: Tensor, factor: float) -> Tensor:
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
-def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
-    """Pixel positions [1, 2, H, W], x before y."""
+def pixel_grid(like: Tensor) -> Tensor:
+    """Positions of the pixels of [..., H, W]: [1, 2, H, W], x before y."""
+    height, width = like.shape[-2:]
     y, x = torch.meshgrid(
         torch.arange(height, device=like.device), torch.arange(width, device=like.device), indexing="ij"
     )
@@ -46,7 +47,7 @@ def sample(image: Tensor, places: Tensor, padding: str) -> Tensor:
 
 def warp(image: Tensor, flow: Tensor) -> Tensor:
     """`image` looked up where `flow` points to; outside it, the border's value."""
-    places = pixel_grid(*image.shape[-2:], like=flow) + flow
+    places = pixel_grid(flow) + flow
     return sample(image, places.movedim(1, -1), "border")
 
 
@@ -189,7 +190,7 @@ class Update(nn.Module):
         """feature [N, C, H, W], flows [N, 4, H, W] (to the first image, then to the second); both refined."""
         down = 1 / self.scale
         small, flow = (feature, flows) if self.scale == 1 else (scaled(feature, down), scaled(flows, down) * down)
-        places = pixel_grid(*flow.shape[-2:], like=flow)
+        places = pixel_grid(flow)
         forward, backward = volumes
         # Halfway in time, a flow to one image is half of the flow between the images.
         matches = torch.cat(

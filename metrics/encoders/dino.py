@@ -48,9 +48,10 @@ class DINO(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         vit = self.vit
+        assert vit.cls_token is not None and vit.pos_embed is not None  # timm makes both optional
         grid = vit.patch_embed.proj(images)
         tokens = torch.cat([vit.cls_token.expand(len(images), -1, -1), grid.flatten(2).transpose(1, 2)], dim=1)
-        tokens = tokens + positions(vit.pos_embed, *grid.shape[-2:])
+        tokens = tokens + positions(vit.pos_embed, grid.shape[-2], grid.shape[-1])
         return vit.norm(vit.blocks(tokens))[:, 0]
 
 

@@ -6,7 +6,7 @@ Hritikbansal/videophy 01d366c runs it. Parameters carry the checkpoint's names, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -100,10 +100,8 @@ class Temporal(nn.Module):
         """The depthwise convolution as three shifted products in float32: CUDA has no bfloat16 kernel for it."""
         padded = F.pad(x.float(), (0, 0, 0, 0, 1, 1))
         taps = self.conv.weight.float().flatten(1).T
-        y = self.conv.bias.float()
-        for tap, weight in enumerate(taps):
-            y = y + padded[:, tap : tap + x.shape[1]] * weight
-        return y.to(x.dtype)
+        y = sum(padded[:, tap : tap + x.shape[1]] * weight for tap, weight in enumerate(taps))
+        return (y + self.conv.get_parameter("bias").float()).to(x.dtype)
 
 
 class VisionAttention(nn.Module):
@@ -168,21 +166,31 @@ class VisionEmbeddings(nn.Module):
         return self.pre_layernorm(tokens + self.position_embedding)
 
 
+class Layers(nn.Module):
+    """Layers one after the other; what else is given goes to each of them."""
+
+    def __init__(self, layers: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x, *others)
+        return x
+
+
 class VisionModel(nn.Module):
     """Frames [N, T, 3, H, W] to tokens [N, T, L, C], class token first."""
 
     def __init__(self, size: VisionSize) -> None:
         super().__init__()
         self.embeddings = VisionEmbeddings(size)
-        self.encoder = nn.Module()
-        self.encoder.layers = nn.ModuleList(VisionLayer(size) for _ in range(size.num_hidden_layers))
+        self.encoder = Layers(VisionLayer(size) for _ in range(size.num_hidden_layers))
         self.post_layernorm = nn.LayerNorm(size.hidden_size, eps=size.layer_norm_eps)
 
     def forward(self, frames: Tensor) -> Tensor:
         x = self.embeddings(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
-        for layer in self.encoder.layers:
-            x = layer(x)
-        return self.post_layernorm(x)
+        return self.post_layernorm(self.encoder(x))
 
 
 class GatedMLP(nn.Module):
@@ -199,34 +207,56 @@ class GatedMLP(nn.Module):
         return self.w2(self.ffn_ln(F.silu(self.w1(x)) * self.w3(x)))
 
 
+class Projections(nn.Module):
+    """Queries, keys and values of the cross-attention."""
+
+    def __init__(self, size: AbstractorSize) -> None:
+        super().__init__()
+        self.query = nn.Linear(size.hidden_size, size.hidden_size)
+        self.key = nn.Linear(size.encoder_hidden_size, size.hidden_size)
+        self.value = nn.Linear(size.encoder_hidden_size, size.hidden_size)
+
+
+class CrossOutput(nn.Module):
+    """What follows the attention: its projection and the feed-forward layer."""
+
+    def __init__(self, size: AbstractorSize) -> None:
+        super().__init__()
+        self.out_proj = nn.Linear(size.hidden_size, size.hidden_size)
+        self.norm2 = nn.LayerNorm(size.hidden_size)
+        self.mlp = GatedMLP(size)
+
+    def forward(self, attended: Tensor, queries: Tensor) -> Tensor:
+        queries = queries + self.out_proj(attended)
+        return queries + self.mlp(self.norm2(queries))
+
+
 class CrossAttention(nn.Module):
     """Queries attend to themselves and to the frames; the residual starts from the normalised queries."""
 
     def __init__(self, size: AbstractorSize) -> None:
         super().__init__()
-        width, self.count = size.hidden_size, size.num_attention_heads
-        self.attention = nn.Module()
-        self.attention.query = nn.Linear(width, width)
-        self.attention.key = nn.Linear(size.encoder_hidden_size, width)
-        self.attention.value = nn.Linear(size.encoder_hidden_size, width)
-        self.output = nn.Module()
-        self.output.out_proj = nn.Linear(width, width)
-        self.output.norm2 = nn.LayerNorm(width)
-        self.output.mlp = GatedMLP(size)
-        self.norm1 = nn.LayerNorm(width)
+        self.count = size.num_attention_heads
+        self.attention = Projections(size)
+        self.output = CrossOutput(size)
+        self.norm1 = nn.LayerNorm(size.hidden_size)
         self.normk = nn.LayerNorm(size.encoder_hidden_size)
 
     def forward(self, queries: Tensor, seen: Tensor) -> Tensor:
         queries = self.norm1(queries)
         sources = torch.cat([queries, self.normk(seen)], dim=1)
-        q, k, v = (
-            heads(projection(x), self.count)
-            for projection, x in (
-                (self.attention.query, queries), (self.attention.key, sources), (self.attention.value, sources)
-            )
-        )  # fmt: skip
-        queries = queries + self.output.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-        return queries + self.output.mlp(self.output.norm2(queries))
+        q = heads(self.attention.query(queries), self.count)
+        k, v = heads(self.attention.key(sources), self.count), heads(self.attention.value(sources), self.count)
+        return self.output(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2), queries)
+
+
+class AbstractorLayer(nn.Module):
+    def __init__(self, size: AbstractorSize) -> None:
+        super().__init__()
+        self.crossattention = CrossAttention(size)
+
+    def forward(self, queries: Tensor, seen: Tensor) -> Tensor:
+        return self.crossattention(queries, seen)
 
 
 class Abstractor(nn.Module):
@@ -234,18 +264,13 @@ class Abstractor(nn.Module):
 
     def __init__(self, size: AbstractorSize, language: int) -> None:
         super().__init__()
-        self.encoder = nn.Module()
-        self.encoder.layers = nn.ModuleList(nn.Module() for _ in range(size.num_hidden_layers))
-        for layer in self.encoder.layers:
-            layer.crossattention = CrossAttention(size)
+        self.encoder = Layers(AbstractorLayer(size) for _ in range(size.num_hidden_layers))
         self.visual_fc = nn.Linear(size.hidden_size, language)
         self.temporal_visual_fc = nn.Linear(size.hidden_size, language)
         self.vit_eos = nn.Parameter(torch.empty(1, 1, language))
 
     def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
-        for layer in self.encoder.layers:
-            queries = layer.crossattention(queries, tokens)
-        still, moving = queries.chunk(2, dim=1)
+        still, moving = self.encoder(queries, tokens).chunk(2, dim=1)
         words = self.visual_fc(still) + self.temporal_visual_fc(moving)
         return torch.cat([words, self.vit_eos.expand(len(words), -1, -1)], dim=1)
 

@@ -122,7 +122,10 @@ def language_model(folder: Path, context: Context) -> LlamaForCausalLM:
             set_module_tensor_to_device(model, name, place_of(name, places), value=value, dtype=DTYPE)
             seen.add(name)
     refuse("VideoPhy's language model", "lacks", [key for key in expected if key not in seen])
-    model = dispatch_model(model, places) if len(places) > 1 else model.to(context.device)
+    if len(places) > 1:
+        model = dispatch_model(model, places)
+    else:
+        model.to(context.device)  # type: ignore[arg-type]  # its annotations take a method for a function
     return model.eval().requires_grad_(False)
 
 
@@ -213,7 +216,7 @@ def judge2(context: Context) -> Network:
         limit = reader.model.config.max_position_embeddings
         if vectors.shape[1] >= limit:
             raise SampleError("prompt.too_long", f"{vectors.shape[1]} tokens; the judge reads {limit}")
-        said = reader.model.generate(
+        said: Any = reader.model.generate(  # type: ignore[misc]  # annotated for a protocol of its own
             inputs_embeds=vectors, attention_mask=torch.ones(vectors.shape[:2], dtype=torch.long, device=reader.device),
             do_sample=False, temperature=None, top_p=None, top_k=None, max_new_tokens=ANSWER_TOKENS,
             eos_token_id=reader.tokenizer.eos_id(), pad_token_id=reader.tokenizer.eos_id(),
