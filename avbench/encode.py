@@ -25,13 +25,13 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace
 
 from avbench.clip import Audio, Clip, Video
 from avbench.errors import SampleError
 
 TICK = Fraction(1, 90000)  # seconds; clock of clips whose frames are not evenly spaced from 0
 THREADS = 4  # of x264: a fixed number, because its output depends on it
+BT601, LIMITED = 6, 1  # AVCOL_SPC_SMPTE170M, AVCOL_RANGE_MPEG
 FRAME = 1024  # samples handed to the audio encoder at once
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1"}
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
@@ -136,7 +136,7 @@ def video_stream(container: OutputContainer, video: Video, begin: float, lossles
     codec.thread_count = THREADS
     codec.time_base = clock(video, begin)
     if not lossless:
-        codec.colorspace, codec.color_range = Colorspace.SMPTE170M, ColorRange.MPEG
+        codec.colorspace, codec.color_range = BT601, LIMITED
     return stream
 
 

@@ -98,17 +98,20 @@ def model(*names: str) -> Callable[[C], C]:
 
 
 def load_model(name: str, config: Path = Path(CONFIG)) -> Model:
-    """A model by folder, by a name in `avbench.toml` ([models.NAME]), or by a registered name."""
+    """A model by a name in `avbench.toml` ([models.NAME]), by a registered name, or by folder.
+
+    A folder that bears a registered name is meant by `./NAME`.
+    """
+    from avbench.registry import models
+
     declared = read_toml(config).get("models", {}) if config.is_file() else {}
     if name in declared:
         return declared_model(name, declared[name], config)
     path = Path(name).expanduser()
-    if path.is_dir():
+    if path.is_dir() and name not in models.list():
         return folder_model(path.resolve().name, path.resolve(), None)
     if any(mark in name for mark in "/\\") or path.exists():
         raise UserError(f"--model {name}: no such folder; give a folder of clips or the name of a model")
-    from avbench.registry import models
-
     try:
         made = models.get(name)
     except UserError as error:

@@ -145,11 +145,11 @@ def load_suite(name: str) -> Suite:
     path = Path(name).expanduser()
     if path.suffix.lower() in FILES:
         return load_file(path)
-    if path.exists():
-        raise UserError(f"{path} is no suite file; give a .jsonl, .csv or .toml of prompts, or a suite's name")
     from avbench.registry import suites
 
     base, _, subset = name.partition("/")
+    if base not in suites.list() and path.exists():
+        raise UserError(f"{path} is no suite file; give a .jsonl, .csv or .toml of prompts, or a suite's name")
     found: Suite = suites.get(base)
     return found.subset(subset) if subset else found
 
