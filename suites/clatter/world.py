@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -323,7 +323,3 @@ class Scene:
             "camera": {"centre": list(self.camera.centre), "zoom": self.camera.zoom, "pan": list(self.camera.pan)},
             "pixels_per_unit": scale,
         }
-
-    def with_camera(self, camera: Camera) -> Scene:
-        """The same scene from elsewhere."""
-        return replace(self, camera=camera)
