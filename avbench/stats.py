@@ -91,6 +91,29 @@ def mean_interval(
     return _bca(values, np.random.default_rng(seed), level, resamples)
 
 
+def mean_intervals(columns: Sequence[Sequence[float] | np.ndarray], seed: int) -> list[Interval | None]:
+    """`mean_interval` of many sets of values at once; sets of one size share their resamples, as they do one by one."""
+    found: dict[int, Interval | None] = {}
+    sizes: dict[int, dict[int, np.ndarray]] = {}
+    for index, column in enumerate(columns):
+        values = np.sort(_finite(column))
+        if len(values) < MIN_SAMPLES or values[0] == values[-1] or np.isin(values, (0, 1)).all():
+            found[index] = mean_interval(values, seed)
+        else:
+            sizes.setdefault(len(values), {})[index] = values
+    for n, members in sizes.items():
+        resamples, rng, matrix = _affordable(RESAMPLES, n), np.random.default_rng(seed), np.stack([*members.values()]).T
+        means = np.concatenate([_counts(rng, k, n) @ matrix / n for k in _chunks(resamples, n)])
+        found |= {index: _bca_of(members[index], means[:, at], 0.95) for at, index in enumerate(members)}
+    return [found[index] for index in range(len(columns))]
+
+
+def _counts(rng: np.random.Generator, resamples: int, n: int) -> np.ndarray:
+    """How often each resample takes each value: float64 [resamples, n]."""
+    drawn = rng.integers(0, n, (resamples, n), dtype=np.int32) + n * np.arange(resamples)[:, None]
+    return np.bincount(drawn.reshape(-1), minlength=resamples * n).reshape(resamples, n).astype(np.float64)
+
+
 def reason(n: int) -> str:
     """Why a mean over n samples carries no interval, "" where it does."""
     return "" if n >= MIN_SAMPLES else f"n = {n}: no interval below {MIN_SAMPLES}"
@@ -216,10 +239,9 @@ def rank_groups(
     sign = 1 if better == "higher" else -1
     means = {name: sign * float(np.sort(_finite(list(found.values()))).mean()) for name, found in scores.items()}
     names = sorted(scores, key=lambda name: (-means[name], name))
-    pairs = [(one, other) for i, one in enumerate(names) for other in names[i + 1 :]]
-    tests = [_shared(scores[one], scores[other], seed, sign) for one, other in pairs]
-    adjusted = holm([p for p, _ in tests])
-    worse = {pair for pair, p, (_, difference) in zip(pairs, adjusted, tests) if p < alpha and difference < 0}
+    tests = _pair_tests(scores, names, seed, sign)
+    adjusted = holm([p for p, _ in tests.values()])
+    worse = {pair for pair, p, (_, difference) in zip(tests, adjusted, tests.values()) if p < alpha and difference < 0}
     groups: dict[str, int] = {}
     while len(groups) < len(names):
         rest = [name for name in names if name not in groups]
@@ -235,6 +257,50 @@ def _shared(first: Mapping[str, float], second: Mapping[str, float], seed: int, 
         return 1.0, 0.0
     d = np.array([sign * (second[id] - first[id]) for id in ids])
     return sign_flip(d, seed), float(d.mean())
+
+
+def _pair_tests(
+    scores: Mapping[str, Mapping[str, float]], names: Sequence[str], seed: int, sign: int
+) -> dict[tuple[str, str], tuple[float, float]]:
+    """(p, signed mean difference) of every pair of systems, in the order of `names`."""
+    same: dict[frozenset[str], list[str]] = {}
+    for name in names:
+        same.setdefault(frozenset(scores[name]), []).append(name)
+    found: dict[tuple[str, str], tuple[float, float]] = {}
+    for ids, members in same.items():
+        if len(members) > 2 and len(ids) > EXACT:
+            found |= _common_tests(scores, sorted(ids), members, seed, sign)
+    pairs = [(one, other) for i, one in enumerate(names) for other in names[i + 1 :]]
+    return {pair: found.get(pair) or _shared(scores[pair[0]], scores[pair[1]], seed, sign) for pair in pairs}
+
+
+def _common_tests(
+    scores: Mapping[str, Mapping[str, float]], ids: Sequence[str], names: Sequence[str], seed: int, sign: int
+) -> dict[tuple[str, str], tuple[float, float]]:
+    """`_shared` of all pairs of systems with values for the same samples, for the price of one test per system.
+
+    A flipped sum of differences is a difference of flipped sums, so all pairs share one set of random signs. Pairs that
+    `sign_flip` decides without random signs are left to it (and are not in the result).
+    """
+    values = np.array([[sign * scores[name][id] for id in ids] for name in names]).T  # (samples, systems)
+    n, resamples = len(ids), _affordable(RESAMPLES, len(ids))
+    totals, open_pairs = np.full((len(names), len(names)), np.inf), []
+    for i in range(len(names)):
+        d = values[:, i + 1 :] - values[:, i : i + 1]
+        total = np.abs(d.sum(0)) - 1e-9 * np.abs(d).sum(0)
+        squares = np.maximum((d**2).sum(0), np.finfo(float).tiny)
+        random = ((d != 0).sum(0) > EXACT) & (2 * np.exp(-(total**2) / (2 * squares)) * (1 + resamples) >= 1)
+        totals[i, i + 1 :][random] = total[random]
+        open_pairs += [(i, i + 1 + int(j)) for j in np.flatnonzero(random)]
+    rng, hits = np.random.default_rng(seed), np.zeros_like(totals)
+    for count in _chunks(resamples, n) if open_pairs else ():
+        flipped = (1.0 - 2 * rng.integers(0, 2, (count, n), dtype=np.int8)) @ values
+        for i in range(len(names) - 1):
+            hits[i, i + 1 :] += (np.abs(flipped[:, i + 1 :] - flipped[:, i : i + 1]) >= totals[i, i + 1 :]).sum(0)
+    means = values.mean(0)
+    return {
+        (names[i], names[j]): ((1 + hits[i, j]) / (1 + resamples), float(means[j] - means[i])) for i, j in open_pairs
+    }
 
 
 def joint_resample_interval(
@@ -282,11 +348,17 @@ def half_split(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _bca(values: np.ndarray, rng: np.random.Generator, level: float, resamples: int) -> Interval:
     """BCa interval of the mean of sorted values that are not all equal."""
-    from scipy.special import ndtr, ndtri, stdtrit
-
-    n, mean = len(values), values.mean()
+    n = len(values)
     resamples = _affordable(resamples, n)
     means = np.concatenate([values[rng.integers(0, n, (k, n), dtype=np.int32)].mean(1) for k in _chunks(resamples, n)])
+    return _bca_of(values, means, level)
+
+
+def _bca_of(values: np.ndarray, means: np.ndarray, level: float) -> Interval:
+    """BCa interval from the means of the resamples."""
+    from scipy.special import ndtr, ndtri, stdtrit
+
+    n, mean, resamples = len(values), values.mean(), len(means)
     below = ((means < mean).sum() + 0.5 * (means == mean).sum()) / resamples
     bias = ndtri(np.clip(below, 0.5 / resamples, 1 - 0.5 / resamples))
     centred = values - mean
