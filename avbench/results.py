@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,12 +37,23 @@ def summarise(run: Run, subset: str = "") -> list[Summary]:
     """All metrics of a run on one subset ("" for all samples), in the order of the run."""
     from avbench.registry import metrics
 
-    found = []
+    found: list[Summary] = []
     for name in [one["id"] for one in run.manifest["metrics"]]:
-        card = metrics.get(name).card
+        metric = metrics.get(name)
+        card, doubt = metric.card, unverified(run, metric)
         rows = sample_summaries(run, card, subset) if card.kind == "sample" else set_summaries(run, card, subset)
-        found.extend(rows)
+        found += [replace(row, note="; ".join(filter(None, (doubt, row.note)))) for row in rows]
     return found
+
+
+def unverified(run: Run, metric: Any) -> str:
+    """ "unverified weights" where a checkpoint behind this metric is not, or not known to be, the published one."""
+    from avbench.metric import features
+    from avbench.plan import encoders
+
+    doubtful = set(run.manifest["unverified_weights"])
+    used = {name for encoder in encoders(features(metric).values()) for name in encoder.weights}
+    return "unverified weights" if doubtful & used else ""
 
 
 def chosen(run: Run, subset: str) -> pd.Series:
