@@ -217,7 +217,7 @@ def calibration(config: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def judge(context: Context) -> Network:
-    """(frames uint8 [T, H, W, 3], prompt) -> {"raw": float32 [3], "calibrated": float32 [3]}, in the order of `AXES`."""
+    """(frames uint8 [T, H, W, 3], prompt) -> {"raw": float32 [3], "calibrated": float32 [3]}, by `AXES`."""
     one = Judge(context)
 
     @torch.inference_mode()
