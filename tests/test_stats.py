@@ -395,3 +395,34 @@ def test_family_of_true_nulls_is_rejected_at_most_at_its_level() -> None:
         p = [stats.sign_flip(rng.normal(size=25), seed, resamples=1000) for _ in range(8)]
         rejected += min(stats.holm(p)) < 0.05
     assert rejected / 400 < 0.075
+
+
+def test_intervals_made_together_are_those_made_one_by_one() -> None:
+    rng = np.random.default_rng(3)
+    columns = [rng.gamma(2, 1, 40), rng.normal(0, 1, 40), rng.normal(0, 1, 25), np.ones(30), np.arange(4.0)]
+    columns.append((rng.random(50) < 0.3).astype(float))
+    together, alone = stats.mean_intervals(columns, 0), [stats.mean_interval(column, 0) for column in columns]
+    for one, other in zip(together, alone):
+        assert (one is None) == (other is None)
+        if one is not None and other is not None:
+            assert (one.method, one.low, one.high) == (
+                other.method,
+                pytest.approx(other.low),
+                pytest.approx(other.high),
+            )
+
+
+def test_pairs_tested_together_agree_with_pairs_tested_alone() -> None:
+    rng = np.random.default_rng(4)
+    scene = rng.normal(0, 1, 60)
+    scores = {
+        f"m{step}": {f"s{i}": float(scene[i] + 0.06 * step + rng.normal(0, 0.4)) for i in range(60)}
+        for step in range(8)
+    }
+    names = sorted(scores)
+    together = stats._pair_tests(scores, names, 0, 1)
+    assert list(together) == [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    for (a, b), (p, difference) in together.items():
+        alone, same = stats._shared(scores[a], scores[b], 0, 1)
+        assert difference == pytest.approx(same)
+        assert p == pytest.approx(alone, abs=4 * np.sqrt(max(alone * (1 - alone), 1e-4) / 5_000))
