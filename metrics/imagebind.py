@@ -150,8 +150,8 @@ class AVIBAVBenchmark(AVIB):
 class AVHScore:
     """Audio-visual harmony: mean cosine between every frame and the whole audio, in ImageBind space.
 
-    Every frame is embedded as a still; the audio is the mean of three two-second clips spread over it. It does not
-    react to a shift in time.
+    Every frame is embedded as a still; the audio is the mean of three two-second clips spread over it. It hardly
+    reacts to a shift in time.
     """
 
     frames = Feature(IB_VISION, STILLS)
@@ -201,8 +201,8 @@ class JavisScore:
     The paper's formula, 1/N sum over windows of 1/k sum of top-k-min cosines: windows of 2 s every 0.5 s (the last one
     ends with the clip), in each the mean cosine of its 40 % least aligned frames with the window's sound, then the mean
     over windows. Frames and samples of a window are chosen by time, on the part that both streams cover, at any frame
-    rate. A clip under two seconds is one window. Values are small (0.07 to 0.16 in published tables), and a shift moves
-    them little: read it beside DeSync.
+    rate. A clip under two seconds is one window. Published tables lie between 0.07 and 0.16. ImageBind hears what a
+    sound is rather than when it falls: read this beside DeSync.
     """
 
     frames = Feature(IB_VISION, STILLS)
