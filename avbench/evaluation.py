@@ -44,10 +44,11 @@ class Spec:
 
 @dataclass
 class Job:
-    """A resolved specification."""
+    """A resolved specification. `whole` is the digest of the suite before `limit`: what made clips belong to."""
 
     spec: Spec
     suite: Suite
+    whole: str
     model: Model
     metrics: list[Metric]
     weights: dict[str, Located]
@@ -56,7 +57,8 @@ class Job:
     @property
     def clips_folder(self) -> Path:
         """Where generated clips lie: shared by all runs of this model configuration on this suite."""
-        return model_folder(self.spec.out, self.suite.name, self.model.name) / f"clips-{self.model.digest}"
+        name = f"clips-{self.model.digest}-{self.whole[:8]}-{self.spec.seed}"
+        return model_folder(self.spec.out, self.suite.name, self.model.name) / name
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -81,11 +83,12 @@ def resolve_spec(spec: Spec) -> Job:
     """Look everything up before anything is computed; what is unknown or missing is said here."""
     from avbench.registry import metrics
 
-    suite = load_suite(spec.suite).limit(spec.limit)
+    whole = load_suite(spec.suite)
+    suite = whole.limit(spec.limit)
     names = resolve(spec.metrics or suite.metrics)
     found = [metrics.get(name) for name in names]
     needed = {w for metric in found for e in encoders(features(metric).values()) for w in e.weights}
-    return Job(spec, suite, load_model(spec.model), found, locate_all(needed, spec.weights), Store())
+    return Job(spec, suite, whole.digest, load_model(spec.model), found, locate_all(needed, spec.weights), Store())
 
 
 def evaluate(
@@ -163,7 +166,7 @@ class Evaluation:
         self.errors: dict[str, SampleError] = {}
         self.rows: dict[tuple[str, str], list[Row]] = {}
         self.recorded = {(r["sample"], r["metric"]): r for r in read_journal(run.journal) if "metric" in r}
-        self.references = References(job.suite)
+        self.references = References(job.suite, job.whole)
         files = self.clips()
         generated = subjects("generated", job.suite.samples, files)
         sets = any(m.card.kind == "set" and m.card.reference for m in job.metrics)
@@ -384,7 +387,8 @@ def generate(
     model: str, suite: str, out: Path, limit: int | None, seed: int, progress: Progress
 ) -> tuple[dict[str, ClipFile], dict[str, str]]:
     """Make the clips of a suite into `out`; returns what lies there and {sample: why not}."""
-    found, made = load_suite(suite).limit(limit), load_model(model)
+    whole, made = load_suite(suite), load_model(model)
+    found = whole.limit(limit)
     if made.locate is not None:
         raise UserError(f"{made.name} is a folder of clips; there is nothing to generate")
     problems: dict[str, str] = {}
@@ -395,7 +399,7 @@ def generate(
             problems[sample] = str(error)
         progress.step(sample, str(error or ""))
 
-    clips = generate_clips(made, found, out, References(found).clip, seed, report)
+    clips = generate_clips(made, found, out, References(found, whole.digest).clip, seed, report)
     for sample in found.samples:
         if sample.id not in clips:
             problems.setdefault(sample.id, "generate.none: the generator made no such clip")

@@ -24,6 +24,7 @@ from avbench.store import Value
 
 MB = 1 << 20
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+CHUNK_CLIPS = 16  # enough to fill batches, few enough that progress is seen
 CPU_BATCH = 8  # larger batches gain nothing on a CPU and cost more padding
 Outcome = Value | SampleError
 Pair = tuple[Subject, Feature]
@@ -119,7 +120,7 @@ class Executor:
             self.counts.decodes += 1
             chunk.clips[one], chunk.todo[one] = clip, todo[one]
             held += decoded_bytes(clip)
-            if held >= self.settings.chunk_bytes:
+            if held >= self.settings.chunk_bytes or len(chunk.todo) == CHUNK_CLIPS:
                 yield chunk
                 chunk, held = Chunk(), 0
         if chunk.todo:

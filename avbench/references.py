@@ -11,10 +11,10 @@ from avbench.suite import Sample, Suite
 
 
 class References:
-    """Real clips by sample id."""
+    """Real clips by sample id. `digest` is of the whole suite: rendered files are shared by its parts."""
 
-    def __init__(self, suite: Suite) -> None:
-        self.suite = suite
+    def __init__(self, suite: Suite, digest: str) -> None:
+        self.suite, self.digest = suite, digest
         self.samples = {sample.id: sample for sample in suite.samples}
 
     def clip(self, id: str) -> Clip:
@@ -34,7 +34,7 @@ class References:
             return {s.id: ClipFile(s.reference, s.reference_audio) for s in self.suite.samples if s.reference}
         from avbench.encode import write_clip
 
-        folder = cache_root() / "media" / self.suite.digest[:16]
+        folder = cache_root() / "media" / self.digest[:16]
         found = {s.id: ClipFile(folder / f"{s.id}.mp4") for s in self.suite.samples}
         missing: list[Sample] = [s for s in self.suite.samples if not found[s.id].main.is_file()]
         progress.phase("rendering references", len(missing))
