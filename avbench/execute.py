@@ -249,6 +249,8 @@ class Executor:
         import torch
 
         size = min(encoder.batch, CPU_BATCH) if self.settings.device == "cpu" else encoder.batch
+        if isinstance(items[0], str):
+            size = 1  # texts are padded to the longest of their batch, which would let neighbours into a value
         while True:
             try:
                 with torch.inference_mode():
