@@ -23,6 +23,8 @@ BUDGET = 40_000_000  # values drawn for one interval or test; large sets get few
 CHUNK = 1 << 20  # values in memory at once
 ALPHA = 0.05
 POWER = 0.8
+LOOK = 1_000  # resamples between looks at which pairs of a large table are decided
+CLEAR = 0.25  # a p estimated above this is not small, however many more resamples are drawn
 EXACT = 13  # up to this many nonzero differences, all sign flips are enumerated
 
 Method = Literal["bca", "wilson", "paired proportions", "constant", "joint half-samples"]
@@ -279,28 +281,33 @@ def _common_tests(
 ) -> dict[tuple[str, str], tuple[float, float]]:
     """`_shared` of all pairs of systems with values for the same samples, for the price of one test per system.
 
-    A flipped sum of differences is a difference of flipped sums, so all pairs share one set of random signs. Pairs that
-    `sign_flip` decides without random signs are left to it (and are not in the result).
+    A flipped sum of differences is a difference of flipped sums, so all pairs share one set of random signs. A pair is
+    done early once its p is far above any level of interest. Pairs with few differences are left to `sign_flip`, which
+    enumerates their signs (and are not in the result).
     """
     values = np.array([[sign * scores[name][id] for id in ids] for name in names]).T  # (samples, systems)
     n, resamples = len(ids), _affordable(RESAMPLES, len(ids))
-    totals, open_pairs = np.full((len(names), len(names)), np.inf), []
-    for i in range(len(names)):
+    totals, hits, drawn, p = np.zeros((4, len(names), len(names)))
+    waiting: dict[int, np.ndarray] = {}
+    for i in range(len(names) - 1):
         d = values[:, i + 1 :] - values[:, i : i + 1]
         total = np.abs(d.sum(0)) - 1e-9 * np.abs(d).sum(0)
         squares = np.maximum((d**2).sum(0), np.finfo(float).tiny)
-        random = ((d != 0).sum(0) > EXACT) & (2 * np.exp(-(total**2) / (2 * squares)) * (1 + resamples) >= 1)
-        totals[i, i + 1 :][random] = total[random]
-        open_pairs += [(i, i + 1 + int(j)) for j in np.flatnonzero(random)]
-    rng, hits = np.random.default_rng(seed), np.zeros_like(totals)
-    for count in _chunks(resamples, n) if open_pairs else ():
+        many, bound = (d != 0).sum(0) > EXACT, 2 * np.exp(-(total**2) / (2 * squares))
+        decided = bound * (1 + resamples) < 1
+        p[i, i + 1 :] = np.where(many & decided, np.maximum(bound, np.finfo(float).tiny), 0)
+        totals[i, i + 1 :], waiting[i] = total, i + 1 + np.flatnonzero(many & ~decided)
+    rng, done = np.random.default_rng(seed), 0
+    while done < resamples and any(map(len, waiting.values())):
+        count = min(LOOK, resamples - done)
         flipped = (1.0 - 2 * rng.integers(0, 2, (count, n), dtype=np.int8)) @ values
-        for i in range(len(names) - 1):
-            hits[i, i + 1 :] += (np.abs(flipped[:, i + 1 :] - flipped[:, i : i + 1]) >= totals[i, i + 1 :]).sum(0)
-    means = values.mean(0)
-    return {
-        (names[i], names[j]): ((1 + hits[i, j]) / (1 + resamples), float(means[j] - means[i])) for i, j in open_pairs
-    }
+        done += count
+        for i, others in waiting.items():
+            hits[i, others] += (np.abs(flipped[:, others] - flipped[:, i : i + 1]) >= totals[i, others]).sum(0)
+            drawn[i, others] = done
+            waiting[i] = others[hits[i, others] < CLEAR * done]
+    p, means = np.where(drawn > 0, (1 + hits) / (1 + drawn), p), values.mean(0)
+    return {(names[i], names[j]): (float(p[i, j]), float(means[j] - means[i])) for i, j in np.argwhere(p)}
 
 
 def joint_resample_interval(

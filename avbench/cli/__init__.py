@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from avbench.cli import compare, doctor, evaluate, listing, pages
+from avbench.cli import compare, doctor, evaluate, leaderboard, listing, pages
 
 app = typer.Typer(
     name="avbench",
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 evaluate.register(app)
 compare.register(app)
+leaderboard.register(app)
 pages.register(app)
 listing.register(app)
 doctor.register(app)

@@ -38,7 +38,8 @@ def doctor_command(json: bool = Json) -> None:
     if json:
         print_json({"ok": all(c.ok for c in checks), "checks": [c._asdict() for c in checks]})
     else:
-        print_table(["", "check", "found", "do"], [["ok" if c.ok else "!!", c.name, c.found, c.advice] for c in checks])
+        rows = [["ok" if c.ok else "!!", c.name, c.found, "" if c.ok else c.advice] for c in checks]
+        print_table(["", "check", "found", "what to do"], rows)
     if not all(check.ok for check in checks):
         raise typer.Exit(4)
 

@@ -82,11 +82,11 @@ def print_plan(spec: Any, as_json: bool) -> None:
     if as_json:
         print_json(summary)
         return
-    rows = [
-        [key, value if isinstance(value, str) else str(value)] for key, value in summary.items() if key != "encoders"
-    ]
-    print_table(["plan", ""], rows)
-    print_table(["encoder", "clips"], [[n, str(c)] for n, c in summary["encoders"].items()], right=["clips"])
+    facts = {key: value for key, value in summary.items() if key != "encoders" and value != {}}
+    print_table(["plan", ""], [[key, str(value)] for key, value in facts.items()])
+    if summary["encoders"]:
+        typer.echo("")
+        print_table(["encoder", "clips"], [[n, str(c)] for n, c in summary["encoders"].items()], right=["clips"])
 
 
 def print_run(run: Any, as_json: bool, details: bool) -> None:
