@@ -122,7 +122,7 @@ def block_starts(segments: int) -> list[int]:
 class Blocks(View):
     """Features of 14 segments side by side, video before audio tokens: float32 [B, 14, 8 + 6, 768].
 
-    which: "all" covers every segment; a clip of fewer than 14 is filled up with its own, from the first on. "ends" takes
+    which: "all" covers every segment; a clip of fewer than 14 is filled up with its own, from the first on. "ends":
     the first 14 and the last 14.
     """
 

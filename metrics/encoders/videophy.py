@@ -100,15 +100,12 @@ def language_model(folder: Path, context: Context) -> LlamaForCausalLM:
 
     It lies on the context's device, or is spread over all devices where the option `device_map` is "auto".
     """
-    from accelerate import dispatch_model, infer_auto_device_map
+    from accelerate import dispatch_model, infer_auto_device_map, init_empty_weights
     from accelerate.utils import set_module_tensor_to_device
     from transformers import LlamaConfig, LlamaForCausalLM
-    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-    config = LlamaConfig.from_dict(settings(folder)["text_config"])
-    with torch.device("meta"):
-        model = LlamaForCausalLM(config)
-    model.model.rotary_emb = LlamaRotaryEmbedding(config)  # its buffer is in no checkpoint
+    with init_empty_weights(include_buffers=False):
+        model = LlamaForCausalLM(LlamaConfig.from_dict(settings(folder)["text_config"]))
     places: dict[str, Any] = {"": context.device}
     if context.options.get("device_map") == "auto":
         places = infer_auto_device_map(model, no_split_module_classes=["LlamaDecoderLayer"], dtype=DTYPE)
