@@ -143,6 +143,6 @@ class AtFps:
         if missing > 0 and self.pad is not None:
             filler = BLACK if self.pad == "black" else len(video.frames) - 1
             found = np.concatenate([found, np.full(missing, filler)])
-        if (missing > 0 and self.pad is None) or not len(found):
+        if (missing > 0 and self.pad is None) or not len(found[:wanted]):
             raise SampleError("video.too_short", f"{video.seconds:.2f} s give {len(found)} frames at {rate:g} fps")
         return found[:wanted]
