@@ -303,14 +303,16 @@ def make_clips(
     job: Job, references: References, progress: Progress, failed: Callable[[str, SampleError], None]
 ) -> dict[str, ClipFile]:
     """Generate the clips that are not there yet."""
-    progress.phase(f"generating with {job.model.name}", len(job.suite.samples))
+
+    def begin(count: int) -> None:
+        progress.phase(f"generating with {job.model.name}", count)
 
     def report(sample: str, error: SampleError | None) -> None:
         if error is not None:
             failed(sample, error)
         progress.step(sample, str(error or ""))
 
-    return generate_clips(job.model, job.suite, job.clips_folder, references.clip, job.spec.seed, report)
+    return generate_clips(job.model, job.suite, job.clips_folder, references.clip, job.spec.seed, report, begin)
 
 
 def allowed(text: str, expected: int) -> int:
@@ -392,14 +394,16 @@ def generate(
     if made.locate is not None:
         raise UserError(f"{made.name} is a folder of clips; there is nothing to generate")
     problems: dict[str, str] = {}
-    progress.phase(f"generating with {made.name}", len(found.samples))
+
+    def begin(count: int) -> None:
+        progress.phase(f"generating with {made.name}", count)
 
     def report(sample: str, error: SampleError | None) -> None:
         if error is not None:
             problems[sample] = str(error)
         progress.step(sample, str(error or ""))
 
-    clips = generate_clips(made, found, out, References(found, whole.digest).clip, seed, report)
+    clips = generate_clips(made, found, out, References(found, whole.digest).clip, seed, report, begin)
     for sample in found.samples:
         if sample.id not in clips:
             problems.setdefault(sample.id, "generate.none: the generator made no such clip")

@@ -239,14 +239,18 @@ def generate_clips(
     reference: Callable[[str], Clip],
     seed: int = 0,
     report: Callable[[str, SampleError | None], None] = lambda sample, error: None,
+    begin: Callable[[int], None] = lambda count: None,
 ) -> dict[str, ClipFile]:
     """Make the clips that `out` does not hold yet; return all that lie there.
 
+    begin: told how many are to be made, before the first. report: told of each, with its error if it has one.
     A sample whose generation raises is reported with code `generate.error` and the rest go on.
     """
     out.mkdir(parents=True, exist_ok=True)
     have = find_clips(out, suite, made.config.get("pattern"))
     todo = [sample for sample in suite.samples if sample.id not in have]
+    if todo:
+        begin(len(todo))
     if todo and made.run is not None:
         made.run(write_prompts(out / "prompts.jsonl", todo), out)
     elif todo and made.make is not None:

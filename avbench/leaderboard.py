@@ -262,7 +262,7 @@ def column_of(
         if (other := protocol_of(run, metric)[0]) != protocol and not name:
             left_out.append(f"{entry.model}, {metric}: made with {differing(other, protocol)}; score it again")
     unverified = tuple(dict.fromkeys(w for _, run in same for w in protocol_of(run, metric)[1]))
-    better = "none" if name else card.better
+    better: Direction = "none" if name else card.better
     title = dict(card.fields).get(name, "") if name else card.title
     column = Column(metric, name, card.kind, better, card.unit if not name else "", title, protocol, unverified)
     kept = [entry for entry, _ in same]
@@ -326,7 +326,9 @@ def set_cells(column: Column, entries: Sequence[Entry], subset: str) -> dict[str
             row for row in run.records("sets")
             if (row["metric"], row["field"], row["subset"]) == (column.metric, column.field, subset)
         ]  # fmt: skip
-        row = rows[0] if rows else {"value": None, "n": 0, "n_ref": None, "notes": "", "reason": "n/a", "floor": None}
+        row: dict[str, Any] = (
+            rows[0] if rows else {"value": None, "n": 0, "n_ref": None, "notes": "", "reason": "n/a", "floor": None}
+        )
         floor = "" if row["floor"] is None else f"reference halves {row['floor']:.4g}"
         note = "; ".join(part for part in (floor, row["notes"], row["reason"]) if part)
         cells[entry.model] = Cell(row["value"], n=row["n"], note=note)
@@ -351,7 +353,7 @@ class Boards:
     """The leaderboards of one suite: all samples and each subset, read once."""
 
     def __init__(self, out: Path, suite: str, metrics: Sequence[str] = ()) -> None:
-        self.suite, self.left_out = suite, []
+        self.suite = suite
         self.entries, self.left_out = entries_in(out, suite)
         self.metrics = metrics_of(self.entries, metrics, self.left_out)
 

@@ -35,6 +35,7 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
@@ -133,7 +134,7 @@ def own_sound(path: Path, audio_path: Path | None) -> Path | None:
     if sibling == path or not sibling.is_file():
         return None
     with opened(path) as container:
-        return None if container.streams.audio else sibling
+        return sibling if streams(container).get("audio") is None else None
 
 
 # --- opening, and whether the file is whole ---
@@ -148,9 +149,19 @@ def opened(path: Path) -> Iterator[InputContainer]:
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise SampleError("decode.not_media", f"{path.name}: {reason(error)}") from None
     with container:
-        if not container.streams.video and not container.streams.audio:
+        found = streams(container)
+        if not found:
             raise SampleError("decode.no_streams", f"{path.name}: a {container.format.name} file without streams")
+        for kind, stream in found.items():
+            if stream.codec_context is None:
+                raise SampleError("decode.unsupported", f"{path.name}: no decoder for its {kind} stream")
         yield container
+
+
+def streams(container: InputContainer) -> dict[str, Any]:
+    """The streams that make the clip: the first "video" that is no cover picture, and the first "audio"."""
+    videos = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
+    return {kind: found[0] for kind, found in (("video", videos), ("audio", container.streams.audio)) if found}
 
 
 def reason(error: Exception) -> str:
@@ -199,12 +210,11 @@ def read_streams(
     container: InputContainer, path: Path, media: Collection[str], stop: Event | None
 ) -> tuple[Video | None, Audio | None]:
     """Demultiplex once and decode the wanted streams; the others are only counted."""
-    seen = container.streams.video[0] if container.streams.video and "video" in media else None
-    heard = container.streams.audio[0] if container.streams.audio and "audio" in media else None
-    frames = Frames(seen) if seen is not None else None
-    samples = Samples(heard) if heard is not None else None
+    found = streams(container)
+    frames = Frames(found["video"]) if "video" in found and "video" in media else None
+    samples = Samples(found["audio"]) if "audio" in found and "audio" in media else None
     sinks: dict[int, Any] = {sink.stream.index: sink for sink in (frames, samples) if sink is not None}
-    ends = {stream.index: Ends(stream) for stream in (*container.streams.video, *container.streams.audio)}
+    ends = {stream.index: Ends(stream) for stream in found.values()}
     try:
         for packet in container.demux(*(one.stream for one in ends.values())):
             if stop is not None and stop.is_set():
@@ -227,8 +237,6 @@ def decode_packet(packet: Any, sink: Frames | Samples, ends: Ends) -> None:
     """Hand a packet's frames to their sink. Damage is noted, so that a file that was cut is called so first."""
     try:
         decoded = packet.decode()
-    except av.error.DecoderNotFoundError:
-        raise SampleError("decode.unsupported", f"no decoder for {packet.stream.codec_context.name}") from None
     except av.error.FFmpegError:
         ends.damaged = True
         return
@@ -262,9 +270,9 @@ def end_of(stream: Any) -> float:
 
 def video_start(container: InputContainer) -> float | None:
     """Zero of the clip's time axis: where the video stream starts by declaration; None without a video stream."""
-    if not container.streams.video:
+    stream = streams(container).get("video")
+    if stream is None:
         return None
-    stream: Any = container.streams.video[0]
     return float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0
 
 
@@ -411,14 +419,13 @@ def stream_seconds(stream: Any, container: InputContainer) -> float:
 
 def describe(container: InputContainer, path: Path, kinds: Collection[str] = BOTH) -> dict[str, Any]:
     """What a container declares of its first video and audio streams; see `probe` for the keys."""
+    found = streams(container)
     info: dict[str, Any] = {}
     if "video" in kinds:
         info |= {"container": container.format.name, "bytes": path.stat().st_size}
-        for seen in container.streams.video[:1]:
-            info |= describe_video(seen, container)
-    if "audio" in kinds:
-        for heard in container.streams.audio[:1]:
-            info |= describe_audio(heard, container, path)
+        info |= describe_video(found["video"], container) if "video" in found else {}
+    if "audio" in kinds and "audio" in found:
+        info |= describe_audio(found["audio"], container, path)
     return info
 
 

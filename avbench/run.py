@@ -222,7 +222,7 @@ def write_table(path: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> Non
 
 
 def find_run(name: str, out: Path, suite: str | None = None) -> Run:
-    """A run folder, or the latest finished run of the model of this name below `out`."""
+    """A run folder, or the latest complete run of the model of this name below `out`, else its latest partial one."""
     path = Path(name)
     if (path / "run.json").is_file():
         return Run(path)
@@ -233,4 +233,5 @@ def find_run(name: str, out: Path, suite: str | None = None) -> Run:
         models = sorted({run.model for run in runs_in(out, suite)})
         have = f"; models with runs there: {', '.join(models)}" if models else ""
         raise UserError(f"{name} is neither a run folder nor a model with a finished run in {out}{have}")
-    return done[-1]
+    complete = [run for run in done if run.manifest["status"] == "complete"]
+    return (complete or done)[-1]

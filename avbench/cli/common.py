@@ -62,7 +62,8 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
-    """A plain table on stdout; wide enough not to wrap when it is not a terminal."""
+    """A plain table on stdout. Only the last column folds: a narrow terminal wraps lines rather than lose figures."""
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -73,7 +74,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Se
         table.add_column(column, justify=justify, overflow="fold", no_wrap=column != columns[-1])
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    widths = [max(map(cell_len, cells)) + 2 for cells in list(zip(columns, *rows))[:-1]]
+    screen = Console().width if sys.stdout.isatty() else 160
+    Console(width=max(screen, sum(widths) + 24)).print(table, soft_wrap=True)
 
 
 def parse_weights(pairs: Sequence[str]) -> dict[str, Path]:
