@@ -214,9 +214,9 @@ def read_streams(
     frames = Frames(found["video"]) if "video" in found and "video" in media else None
     samples = Samples(found["audio"]) if "audio" in found and "audio" in media else None
     sinks: dict[int, Any] = {sink.stream.index: sink for sink in (frames, samples) if sink is not None}
-    ends = {stream.index: Ends(stream) for stream in found.values()}
+    ends = {stream.index: Ends(stream) for stream in container.streams}
     try:
-        for packet in container.demux(*(one.stream for one in ends.values())):
+        for packet in container.demux():
             if stop is not None and stop.is_set():
                 raise SampleError("decode.stopped", f"{path.name}: nobody waits for it any more")
             one = ends[packet.stream.index]
@@ -225,7 +225,7 @@ def read_streams(
                 decode_packet(packet, sinks[packet.stream.index], one)
     except av.error.FFmpegError as error:
         raise SampleError("decode.corrupt", f"{path.name}: {reason(error)}") from None
-    check_read(container, path, list(ends.values()))
+    check_read(container, path, ends)
     zero = video_start(container)
     return (
         frames.video(path, zero) if frames is not None else None,
@@ -245,20 +245,21 @@ def decode_packet(packet: Any, sink: Frames | Samples, ends: Ends) -> None:
         sink.add(frame)
 
 
-def check_read(container: InputContainer, path: Path, ends: list[Ends]) -> None:
+def check_read(container: InputContainer, path: Path, ends: Mapping[int, Ends]) -> None:
     """Raise where streams end before their declared end, or packets were damaged.
 
-    A stream that declares no duration (Matroska) is held against the container's, which the longest has to reach.
+    Streams that declare no duration (Matroska) are held against the container's, which the longest of all has to reach.
     Fragmented and transport streams that were cut between packets declare nothing that tells.
     """
-    declared = [(one.end, end_of(one.stream)) for one in ends if one.stream.duration]
+    used = [ends[stream.index] for stream in streams(container).values()]
+    declared = [(one.end, end_of(one.stream)) for one in used if one.stream.duration]
     if not declared and container.duration:
         start = (container.start_time or 0) / av.time_base
-        declared = [(max(one.end for one in ends), start + container.duration / av.time_base)]
+        declared = [(max(one.end for one in ends.values()), start + container.duration / av.time_base)]
     for end, expected in declared:
         if expected - end > max(SHORT, SHORT_SHARE * expected):
             raise SampleError("decode.truncated", f"{path.name} ends at {end:.2f} s of {expected:.2f} s")
-    for one in ends:
+    for one in used:
         if one.damaged:  # where and how often depends on the threads of the decoder, so it is not told
             raise SampleError("decode.corrupt", f"{path.name}: damaged data in the {one.stream.type} stream")
 

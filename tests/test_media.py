@@ -285,6 +285,36 @@ def test_frames_that_change_size(tmp_path: Path) -> None:
         decode(tmp_path / "joined.h264")
 
 
+def test_streams_that_cannot_be_used(tmp_path: Path) -> None:
+    whole = write(tmp_path / "a.mp4", audio=tones(1, 16000, 1.0))
+    (tmp_path / "unknown.mp4").write_bytes(whole.read_bytes().replace(b"avc1", b"zzzz"))
+    assert code_of(tmp_path / "unknown.mp4") == "decode.unsupported"
+    rates = [write(tmp_path / f"{rate}.aac", None, tones(1, rate, 0.5), rate) for rate in (16000, 44100)]
+    (tmp_path / "rates.aac").write_bytes(b"".join(path.read_bytes() for path in rates))
+    with pytest.raises(SampleError, match=r"decode\.audio_changes: .* 16000 Hz to 1 channels at 44100 Hz"):
+        decode(tmp_path / "rates.aac")
+    fragments = write(tmp_path / "f.mp4", options={"movflags": "frag_keyframe+empty_moov"}).read_bytes()
+    (tmp_path / "g.mp4").write_bytes(fragments[: fragments.index(b"moof") - 4])
+    assert code_of(tmp_path / "g.mp4") == "decode.no_frames"
+    sound = write(tmp_path / "h.wav", None, tones(1, 8000, 0.5), 8000, audio_codec="pcm_s16le").read_bytes()
+    header = sound[: sound.index(b"data") + 4]
+    (tmp_path / "i.wav").write_bytes(b"RIFF" + (len(header) - 4).to_bytes(4, "little") + header[8:] + bytes(4))
+    assert code_of(tmp_path / "i.wav") == "decode.no_samples"
+
+
+def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
+    song = write(tmp_path / "a.mp3", None, tones(1, 16000, 1.0), audio_codec="libmp3lame").read_bytes()
+    image = cv2.imencode(".png", picture(0))[1].tobytes()
+    body = b"\0image/png\0\x03\0" + image
+    frame = b"APIC" + len(body).to_bytes(4, "big") + b"\0\0" + body
+    size = bytes((len(frame) >> shift) & 0x7F for shift in (21, 14, 7, 0))
+    (tmp_path / "b.mp3").write_bytes(b"ID3\x03\0\0" + size + frame + song)
+    with av.open(str(tmp_path / "b.mp3")) as container:
+        assert len(container.streams.video) == 1
+    clip = decode(tmp_path / "b.mp3")
+    assert clip.video is None and clip.need_audio().seconds == pytest.approx(1.0, abs=0.1)
+
+
 # --- the same pixels as the references' decoders ---
 
 
