@@ -315,6 +315,9 @@ def why_empty(entry: Entry, column: Column) -> str:
     return f"n/a: {bad.most_common(1)[0][0]}" if bad else "n/a"
 
 
+NO_SET = {"value": None, "n": 0, "n_ref": None, "floor": None, "notes": ""}
+
+
 def set_cells(column: Column, entries: Sequence[Entry], subset: str) -> dict[str, Cell]:
     """The stored values of a set metric; the best are marked among values over equally many clips."""
     cells: dict[str, Cell] = {}

@@ -38,9 +38,10 @@ def write_site(
         overall = boards.board(published=published)
         tables = [overall, *(boards.board(tag, published=published) for tag in list(boards.subsets)[:SUBSETS])]
         name = f"{safe(suite.replace('/', '+'))}.html"
+        shown = browser(boards, [row.model for row in overall.rows], folder, clips, say)
         html = render(
             "page.html", board=overall, boards=tables, radar=radar(overall), correlations=correlations(boards),
-            least=(MIN_PAIRS, MIN_MODELS), browser=browser(boards, folder, clips, say),
+            least=(MIN_PAIRS, MIN_MODELS), browser=shown,
         )  # fmt: skip
         write_atomic(folder / name, html.encode())
         pages.append((name, overall))
@@ -66,7 +67,9 @@ def text(name: str) -> str:
 # Clips side by side ---------------------------------------------------------------------------------------------------
 
 
-def browser(boards: Boards, folder: Path, count: int, say: Callable[[str], None]) -> dict[str, Any]:
+def browser(
+    boards: Boards, models: Sequence[str], folder: Path, count: int, say: Callable[[str], None]
+) -> dict[str, Any]:
     """Prompts spread evenly over the suite, with each model's clip and scores."""
     rows = {entry.model: {row["sample"]: row for row in entry.runs[0].records("samples")} for entry in boards.entries}
     if count < 1:
@@ -79,7 +82,7 @@ def browser(boards: Boards, folder: Path, count: int, say: Callable[[str], None]
         texts = {name: row[f"{name}_text"] for name in ("video", "audio", "speech") if row[f"{name}_text"]}
         clips = {e.model: clip(rows[e.model][row["sample"]], e, boards, folder) for e in boards.entries}
         samples.append({"id": row["sample"], "text": row["text"], "texts": texts, "tags": row["tags"], "clips": clips})
-    return {"models": [entry.model for entry in boards.entries], "samples": samples}
+    return {"models": list(models), "samples": samples}
 
 
 def clip(row: dict[str, Any], entry: Entry, boards: Boards, folder: Path) -> dict[str, Any]:

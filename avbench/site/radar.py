@@ -8,7 +8,7 @@ from html import escape
 
 from avbench.leaderboard import Board, Column, knowledge
 
-SIDE, RADIUS = 440, 140
+WIDTH, HEIGHT, RADIUS = 560, 360, 140  # the sides leave room for names
 LEAST = 3  # axes of a radar
 MODELS = 8  # shown at once; more cannot be told apart
 
@@ -61,9 +61,7 @@ def radar(board: Board) -> Radar | None:
             f'<polygon points="{outline}"/>{dots}</g>'
         )
     label = escape(f"radar of {len(rows)} models over {len(axes)} metrics")
-    svg = (
-        f'<svg viewBox="0 0 {SIDE} {SIDE - 60}" role="img" aria-label="{label}">{rings}{spokes}{"".join(shapes)}</svg>'
-    )
+    svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{rings}{spokes}{"".join(shapes)}</svg>'
     limits = tuple((column.id, *found) for column, found in axes)
     return Radar(svg, tuple(row.model for row in rows), limits)
 
@@ -76,7 +74,7 @@ def share(value: float | None, centre: float, rim: float) -> float | None:
 def spot(index: int, count: int, out: float) -> tuple[float, float]:
     """Where a share of an axis lies on the picture."""
     angle = 2 * math.pi * index / count - math.pi / 2
-    return SIDE / 2 + RADIUS * out * math.cos(angle), (SIDE - 60) / 2 + RADIUS * out * math.sin(angle)
+    return WIDTH / 2 + RADIUS * out * math.cos(angle), HEIGHT / 2 + RADIUS * out * math.sin(angle)
 
 
 def points(shares: list[float]) -> str:
