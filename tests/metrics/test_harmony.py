@@ -76,3 +76,23 @@ def test_the_motion_score_is_a_mean_of_means() -> None:
     motion = np.zeros((2, 5), np.float32)
     motion[:, MEAN] = 1.0, 2.0
     assert metrics.get("dynamic_degree@verse-bench").score(motion) == 1.5
+
+
+def test_pixels_are_those_of_transformers_own_processors() -> None:
+    import torch
+    from PIL import Image
+    from transformers import DINOv3ViTImageProcessor, SiglipImageProcessorPil
+
+    clip = synthetic(180, 320, frames=2)
+    images = [Image.fromarray(frame) for frame in clip.video.frames]
+    half, mean, std = [0.5] * 3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+    siglip = SiglipImageProcessorPil(size={"height": 384, "width": 384}, resample=3, image_mean=half, image_std=half)
+    expected = siglip(images=images, return_tensors="pt")["pixel_values"]
+    found = torch.from_numpy(harmony.AestheticQualityHarmony.frames.view(clip)).movedim(-1, 1)
+    torch.testing.assert_close((found.float() / 255 - 0.5) / 0.5, expected)
+
+    dino = DINOv3ViTImageProcessor(size={"height": 224, "width": 224}, resample=2)
+    expected = dino(images=images, return_tensors="pt")["pixel_values"]
+    found = (torch.from_numpy(harmony.FACES.view(clip)) - torch.tensor(mean)) / torch.tensor(std)
+    torch.testing.assert_close(found.movedim(-1, 1), expected, rtol=0, atol=1e-5)
