@@ -69,7 +69,7 @@ FORMATS = (
 
 BOTH = frozenset({"video", "audio"})
 GAP = 0.1  # seconds
-SHORT, SHORT_SHARE = 0.5, 0.05  # a stream may end this much before its declared end, in seconds or as a share of it
+SHORT, SHORT_SHARE = 0.2, 0.02  # a stream may end this much before its declared end, in seconds or as a share of it
 LARGEST_START = 1 << 30  # bytes reserved at first on the word of a header
 DECODER = (
     f"avbench-media-1 pyav-{av.__version__} "

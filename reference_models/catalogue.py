@@ -52,6 +52,19 @@ SYSTEMS: dict[str, System] = {
         },
         sampler={"steps": 50, "shift": 5.0, "s_v": 5.0, "s_a": 4.5, "guidance": "cfg"},
     ),
+    "javisdit": System(
+        "avbench.reference_models.systems.javisdit:JavisDiTPP",
+        "JavisDiT++",
+        "arXiv 2602.19163",
+        {
+            "vanilla": {"ta_rope": "vanilla"},
+            "interpolate": {"ta_rope": "interpolate"},
+            "interleave": {"ta_rope": "interleave"},
+            "shared-ffn": {"shared_ffn": True},
+        },
+        # 240p, 65 frames: sqrt(H W / 512^2) sqrt(frames // 17 * 5); training multiplies it by 5
+        sampler={"steps": 50, "shift": 2.42, "s_v": 5.0, "s_a": 5.0, "guidance": "cfg"},
+    ),
 }
 
 

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from diffusers import FluxTransformer2DModel, StableAudioDiTModel, WanTransformer3DModel
+from diffusers.models.transformers.transformer_wan import WanAttention
+from torch import Tensor, nn
+
 from avbench.reference_models.common.attention import heads, sdpa
 from avbench.reference_models.common.rope import Table, half_split_table, rope_table, rotate, video_ids, wan_axes
-from diffusers import FluxTransformer2DModel, StableAudioDiTModel, WanTransformer3DModel
-from torch import Tensor, nn
 
 Grid = tuple[int, int, int]
 
@@ -111,6 +113,19 @@ def wan_block(block: nn.Module, h: Tensor, e: Embedded, interact: Callable[[Tens
     shift, scale, gate, shift2, scale2, gate2 = rows(block.scale_shift_table, e.modulation)
     h = gated(h, block.attn1(modulated(block.norm1, h, shift, scale), None, None, e.rope), gate)
     return wan_ffn(block, interact(wan_cross(block, h, e.context)), shift2, scale2, gate2)
+
+
+def wan_self(block: nn.Module, h: Tensor, e: Embedded) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Self-attention with its residual -> tokens and the feed-forward's modulation rows."""
+    shift, scale, gate, *rest = rows(block.scale_shift_table, e.modulation)
+    out = block.attn1(modulated(block.norm1, h, shift, scale), None, None, e.rope)
+    return gated(h, out, gate), tuple(rest)
+
+
+def wan_until_ffn(block: nn.Module, h: Tensor, e: Embedded) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Self-attention and text cross-attention."""
+    h, rest = wan_self(block, h, e)
+    return wan_cross(block, h, e.context), rest
 
 
 def wan_project(wan: WanTransformer3DModel, h: Tensor, temb: Tensor) -> Tensor:
@@ -221,6 +236,15 @@ def audio_patch(channels: int, dim: int, multiple: int = 256) -> nn.Sequential:
     """The embedding of the 1-D Wan audio tower (Ovi): convolution of 7, SiLU, gated convolution of 7."""
     first = ChannelLastConv1d(channels, dim, 7, padding=3)
     return nn.Sequential(first, nn.SiLU(), ConvMLP(dim, dim * 4, 7, multiple))
+
+
+def reader(dim: int, source: int, count: int) -> WanAttention:
+    """A cross-attention of `count` heads from `source` to `dim` whose output starts at 0."""
+    attn = WanAttention(dim, count, dim // count, eps=1e-6, cross_attention_dim_head=dim // count)
+    attn.to_k, attn.to_v = nn.Linear(source, dim), nn.Linear(source, dim)
+    nn.init.zeros_(attn.to_out[0].weight)
+    nn.init.zeros_(attn.to_out[0].bias)
+    return attn
 
 
 def full_cross(attn: nn.Module, q_source: Tensor, context: Tensor) -> Tensor:

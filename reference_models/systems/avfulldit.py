@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from diffusers import FluxTransformer2DModel, WanTransformer3DModel
+from diffusers.pipelines.stable_audio.modeling_stable_audio import StableAudioNumberConditioner
+from torch import Tensor, nn
+
 from avbench.reference_models.common import towers
 from avbench.reference_models.common.attention import heads, joint_sdpa
 from avbench.reference_models.common.conditioning import Conditions, JointPrediction
 from avbench.reference_models.common.rope import Table, rope_table, rotate, time_ids, wan_axes
 from avbench.reference_models.common.streams import seeded
-from diffusers import FluxTransformer2DModel, WanTransformer3DModel
-from diffusers.models.transformers.transformer_wan import WanAttention
-from diffusers.pipelines.stable_audio.modeling_stable_audio import StableAudioNumberConditioner
-from torch import Tensor, nn
 
 
 class WidenedProjection(nn.Module):
@@ -43,18 +43,10 @@ class CrossPair(nn.Module):
 
     def __init__(self, video: Mapping[str, int], audio: Mapping[str, int]) -> None:
         super().__init__()
-        self.video, self.audio = (_reader(own, other) for own, other in ((video, audio), (audio, video)))
-
-
-def _reader(own: Mapping[str, int], other: Mapping[str, int]) -> nn.Module:
-    """A Wan-style cross-attention of one tower whose keys and values come from the other's width."""
-    dim = own["heads"] * own["head_dim"]
-    attn = WanAttention(dim, own["heads"], own["head_dim"], eps=1e-6, cross_attention_dim_head=own["head_dim"])
-    source = other["heads"] * other["head_dim"]
-    attn.to_k, attn.to_v = nn.Linear(source, dim), nn.Linear(source, dim)
-    nn.init.zeros_(attn.to_out[0].weight)
-    nn.init.zeros_(attn.to_out[0].bias)
-    return attn
+        self.video, self.audio = (
+            towers.reader(own["heads"] * own["head_dim"], other["heads"] * other["head_dim"], own["heads"])
+            for own, other in ((video, audio), (audio, video))
+        )
 
 
 class TangoText(nn.Module):

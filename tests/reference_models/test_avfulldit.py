@@ -6,19 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import FluxTransformer2DModel
+from torch import Tensor, nn
+
 from avbench.reference_models.catalogue import build, names
 from avbench.reference_models.common.conditioning import Conditions
 from avbench.reference_models.common.flow import flow_loss
 from avbench.reference_models.common.rope import rope_table, time_ids, wan_axes
-from avbench.reference_models.common.streams import generator
 from avbench.reference_models.systems.avfulldit import AVFullDiT
-from diffusers import FluxTransformer2DModel
-from torch import Tensor, nn
-
-
-def draw(name: str, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=generator(0, name))
-
+from tests.reference_models.parts import draw
 
 X_V, X_A = draw("x_v", 2, 1, 4, 8, 8), draw("x_a", 2, 17, 16)
 T = torch.tensor([0.3, 0.8])

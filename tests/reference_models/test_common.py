@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers.models.transformers.transformer_flux import FluxPosEmbed
+from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
+
 from avbench.reference_models.common.attention import heads, joint_sdpa, sdpa, window_index, windowed_cross
 from avbench.reference_models.common.clock import LatentClock
 from avbench.reference_models.common.conditioning import Conditions, HashText, blanked, concat
 from avbench.reference_models.common.flow import PATHS, flow_loss, sample_t, shift_t, sigma_grid
 from avbench.reference_models.common.rope import rope_table, rotate, ta_rope_ids, time_ids, video_ids, wan_axes
 from avbench.reference_models.common.streams import AUDIO, VIDEO, generator, seeded
-from diffusers import FlowMatchEulerDiscreteScheduler
-from diffusers.models.transformers.transformer_flux import FluxPosEmbed
-from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 
 
 @pytest.mark.parametrize("dim", [24, 32, 128])
