@@ -19,12 +19,12 @@ from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
-from avbench.metrics.encoders.loading import refuse
 from torch import Tensor, nn
 
 from avbench.checkpoints import read_state
 from avbench.errors import UserError
 from avbench.features import Context
+from avbench.metrics.encoders.loading import refuse
 
 Network = Callable[[Any], Tensor]
 M = TypeVar("M", bound=nn.Module)

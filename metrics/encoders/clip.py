@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from avbench.metrics.encoders.loading import fill
-from avbench.metrics.encoders.torchscript import read_torchscript, strip_root
 from torch import Tensor
 
 from avbench.checkpoints import is_torchscript, read_state
 from avbench.errors import UserError
 from avbench.features import Context
+from avbench.metrics.encoders.loading import fill
+from avbench.metrics.encoders.torchscript import read_torchscript, strip_root
 
 if TYPE_CHECKING:
     from open_clip import CLIP

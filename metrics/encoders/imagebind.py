@@ -13,12 +13,12 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from avbench.metrics.encoders.clip import MEAN, STD, Truncation, tokenize
-from avbench.metrics.encoders.loading import fill
 from torch import Tensor, nn
 
 from avbench.checkpoints import read_state
 from avbench.features import Context
+from avbench.metrics.encoders.clip import MEAN, STD, Truncation, tokenize
+from avbench.metrics.encoders.loading import fill
 
 EMBED = 1024
 AUDIO_MEAN, AUDIO_STD = -4.268, 9.138

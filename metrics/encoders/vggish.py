@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch.nn.functional as F
-from avbench.metrics.encoders.loading import fill
 from torch import Tensor, nn
 
 from avbench.checkpoints import read_state
 from avbench.features import Context
+from avbench.metrics.encoders.loading import fill
 
 LAYERS = {0: (1, 64), 3: (64, 128), 6: (128, 256), 8: (256, 256), 11: (256, 512), 13: (512, 512)}
 POOL_AFTER = (0, 3, 8, 13)

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
-from avbench.metrics.encoders.loading import fill
 from torch import Tensor, nn
 
 from avbench.checkpoints import read_tensors, unwrap
 from avbench.errors import SampleError
 from avbench.features import Context
+from avbench.metrics.encoders.loading import fill
 
 SIZE, PATCH, TUBELET = 224, 14, 2
 GIANT = {"dim": 1408, "depth": 40, "heads": 16, "hidden": 6144}
