@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from avbench.errors import SampleError, UserError
-from avbench.execute import Executor, Outcome, Settings
+from avbench.execute import Counts, Executor, Outcome, Settings
 from avbench.features import Feature
 from avbench.generator import AUDIO, ClipFile, Model, find_clips, generate_clips, load_model
 from avbench.groups import resolve
@@ -106,11 +106,11 @@ def evaluate(
     suite:   name, or a .jsonl/.csv/.toml file.
     metrics: ids or groups, a list or comma-separated; the suite's own where empty.
     device:  "auto", "cpu" or "cuda:0".
-    options: the other fields of `Spec`; `precision` and `threads` of `Settings`.
+    options: the other fields of `Spec`; `precision`, `threads` and `ray` of `Settings`.
     """
     chosen = [m.strip() for m in metrics.split(",") if m.strip()] if isinstance(metrics, str) else list(metrics)
-    tuned = {key: options.pop(key) for key in ("precision", "threads") if key in options}
-    settings = Settings(device=pick_device(device), **tuned)
+    tuned = {key: options.pop(key) for key in ("precision", "threads", "ray") if key in options}
+    settings = Settings(device=device if tuned.get("ray") is not None else pick_device(device), **tuned)
     return perform(Spec(model, suite, tuple(chosen), settings=settings, **options), progress or Silent())
 
 
@@ -156,6 +156,23 @@ def mark_failed(run: Run, error: BaseException) -> None:
         return
 
 
+class Workforce(Protocol):
+    """What carries out a plan: an `Executor` in this process, or a `Cluster`."""
+
+    counts: Counts
+
+    def execute(self) -> Iterator[tuple[Subject, Mapping[Feature, Outcome]]]: ...
+
+
+def workforce(plan: Plan, settings: Settings) -> Workforce:
+    """This process, or Ray where the settings name it."""
+    if settings.ray is None:
+        return Executor(plan, settings)
+    from avbench.cluster import Cluster
+
+    return Cluster(plan, settings)
+
+
 class Evaluation:
     """One run under way: clips, plan, scores."""
 
@@ -190,10 +207,10 @@ class Evaluation:
         error = self.errors.get(one.sample.id)
         return Subject(one.role, one.sample, one.file, one.media, error) if error and one.file is None else one
 
-    def compute(self) -> Executor:
+    def compute(self) -> Workforce:
         """Features and sample scores, clip by clip."""
         plan, sample_metrics = self.plan, [m for m in self.job.metrics if m.card.kind == "sample"]
-        executor = Executor(plan, self.job.spec.settings)
+        executor = workforce(plan, self.job.spec.settings)
         failures: dict[str, SampleError] = {}
         todo = {one.name for one, _ in plan.todo}
         waiting = [one for one in self.generated if one.name not in todo]
@@ -247,7 +264,7 @@ class Evaluation:
             raise value
         return self.plan.store.get(key) if value is None else value
 
-    def finish(self, executor: Executor) -> None:
+    def finish(self, executor: Workforce) -> None:
         """Set metrics, tables, manifest."""
         job, folder = self.job, self.run.folder
         sample_rows = [

@@ -34,9 +34,11 @@ Pair = tuple[Subject, Feature]
 class Settings:
     """How to compute; nothing here may change a value.
 
-    device, precision: "cpu", "cuda:0"; "fp32", "bf16" (precision does change values and is part of every key).
+    device:       "cpu", "cuda:0"; "auto" with Ray only, which then looks at the cluster.
+    precision:    "fp32", "bf16", "fp16": it does change values and is part of every key.
     threads:      decoders and view cutters.
     chunk_bytes:  decoded clips and views held at once; ahead_bytes: decoded ahead of them.
+    ray:          address of a Ray cluster, "" for the one at hand or a new one here; None: this process alone.
     """
 
     device: str = "cpu"
@@ -45,6 +47,7 @@ class Settings:
     chunk_bytes: int = 1024 * MB
     ahead_bytes: int = 1024 * MB
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    ray: str | None = None
 
 
 @dataclass
@@ -55,6 +58,17 @@ class Counts:
     forwards: dict[str, int] = field(default_factory=dict)
     items: dict[str, int] = field(default_factory=dict)
     distinct: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: Counts) -> None:
+        """Count in what another executor did."""
+        self.decodes += other.decodes
+        for mine, others in (
+            (self.forwards, other.forwards),
+            (self.items, other.items),
+            (self.distinct, other.distinct),
+        ):
+            for name, count in others.items():
+                mine[name] = mine.get(name, 0) + count
 
 
 class Networks:

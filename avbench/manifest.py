@@ -32,7 +32,7 @@ def describe(settings: Settings) -> dict[str, Any]:
         "command": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "device": device_name(settings.device),
+        "device": device_name(settings.device) if settings.ray is None else f"ray ({settings.device})",
         "decoder": DECODER,
         "packages": {name: found for name in PACKAGES if (found := package(name))},
     }

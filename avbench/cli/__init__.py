@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from avbench.cli import compare, doctor, evaluate, leaderboard, listing, pages
@@ -38,6 +40,12 @@ def options(
     """Evaluate sounding-video generators with numbers you can trust."""
 
 
+def optional_value(words: list[str], option: str) -> list[str]:
+    """Typer has no options with an optional value: give a bare one the empty value."""
+    bare = [w == option and (i + 1 == len(words) or words[i + 1].startswith("-")) for i, w in enumerate(words)]
+    return [f"{word}=" if lone else word for word, lone in zip(words, bare)]
+
+
 def main() -> None:
     """Entry point of the `avbench` script and of `python -m avbench`."""
-    app()
+    app(optional_value(sys.argv[1:], "--ray"))

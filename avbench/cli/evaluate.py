@@ -41,6 +41,9 @@ def eval_command(
     seed: int = SEED,
     precision: str = typer.Option("fp32", help="fp32 (parity is stated for it), bf16 or fp16."),
     threads: int = typer.Option(2, min=1, help="Threads that decode and cut views."),
+    ray: str | None = typer.Option(
+        None, "--ray", metavar="[ADDRESS]", help="On a Ray cluster: at this address, at hand, or here."
+    ),
     fresh: bool = typer.Option(False, "--fresh", help="Begin a new run even where an unfinished one can be resumed."),
     details: bool = typer.Option(False, "--details", help="Show the fields of every metric, not only its value."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Print the plan and stop."),
@@ -54,7 +57,9 @@ def eval_command(
     if precision not in PRECISIONS:
         raise UserError(f"--precision {precision}: use one of {', '.join(PRECISIONS)}")
     names = tuple(name.strip() for name in metrics.split(",") if name.strip())
-    settings = Settings(device=pick_device(device), precision=precision, threads=threads)
+    settings = Settings(
+        device=pick_device(device) if ray is None else device, precision=precision, threads=threads, ray=ray
+    )
     spec = Spec(model, suite, names, limit, seed, parse_weights(weights), out, allow_failed, fresh, settings)
     if dry_run:
         print_plan(spec, json)
