@@ -1,15 +1,16 @@
 """The same plan on many machines, by Ray: workers that carry out parts of it against one shared store.
 
 What is computed does not depend on who computes it: a worker runs the ordinary `Executor` on a part of the plan and
-puts features into the store; only errors and counts travel back. Where to run, retrying, and lost nodes are Ray's
-affair. Clips, weights and store must be reachable from every node under the same paths (or, for the store, one URL).
+puts features into the store; only errors and counts travel back. Where to run and what is alive is Ray's affair; a part
+whose worker is lost goes to a new one. Clips, weights and store must be reachable from every node under the same paths
+(the store also by a URL).
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from avbench.features import Feature
 from avbench.plan import Plan, Subject
 
 PARTS_PER_WORKER = 4  # so that one slow worker does not hold up the end
-RETRIES = 3  # of a part whose worker died, before its clips are tried one by one
+ATTEMPTS = 4  # of a part whose worker died; after the first its clips go one by one
 Todo = list[tuple[Subject, list[Feature]]]
 Errors = list[dict[Feature, SampleError]]
 
@@ -65,36 +66,39 @@ class Cluster:
             ray.shutdown()
 
     def dispatch(self, ray: Any) -> Iterator[tuple[Subject, dict[Feature, SampleError]]]:
-        """Deal parts to workers as they become free; idle ones are released, so that a lost one can move."""
-        workers, pool = self.workers(ray)
-        waiting = split(self.plan.todo, workers)
+        """Deal parts to workers as they become free; idle ones are released, so that a replaced one finds room."""
+        make, count = self.workers(ray)
+        waiting = [(todo, 1) for todo in split(self.plan.todo, count)]
+        pool = [make() for _ in range(min(count, len(waiting)))]
         lean = replace(self.plan, metrics=[], subjects=[])
-        running: dict[Any, tuple[Any, Todo]] = {}
+        running: dict[Any, tuple[Any, Todo, int]] = {}
         while waiting or running:
             while waiting and pool:
-                worker, todo = pool.pop(), waiting.pop(0)
-                running[worker.run.remote(lean, todo)] = worker, todo
-            for worker in pool:
-                ray.kill(worker)
-            pool.clear()
+                worker, (todo, attempt) = pool.pop(), waiting.pop(0)
+                running[worker.run.remote(lean, todo)] = worker, todo, attempt
+            while pool:
+                ray.kill(pool.pop())
             done, _ = ray.wait(list(running), num_returns=1)
-            worker, todo = running.pop(done[0])
-            pool.append(worker)
+            worker, todo, attempt = running.pop(done[0])
             try:
                 errors, counts = ray.get(done[0])
             except ray.exceptions.RayTaskError as error:
                 raise error.cause if isinstance(error.cause, BaseException) else error from None
-            except ray.exceptions.RayError as error:
-                if len(todo) > 1:
-                    waiting += [[one] for one in todo]
-                    continue
-                lost = SampleError("worker.died", f"{type(error).__name__} on each of {RETRIES + 1} attempts")
-                errors, counts = [dict.fromkeys(todo[0][1], lost)], Counts()
+            except ray.exceptions.RayError as error:  # the worker or its node is gone
+                ray.kill(worker)
+                worker = make()
+                if attempt < ATTEMPTS:
+                    waiting += [([one], attempt + 1) for one in todo]
+                    errors, counts, todo = [], Counts(), []
+                else:
+                    lost = SampleError("worker.died", f"{type(error).__name__} in each of {ATTEMPTS} attempts")
+                    errors, counts = [dict.fromkeys(todo[0][1], lost)], Counts()
+            pool.append(worker)
             self.counts.add(counts)
             yield from zip((one for one, _ in todo), errors)
 
-    def workers(self, ray: Any) -> tuple[int, list[Any]]:
-        """One worker for each GPU of the cluster, or as many as its CPU cores carry."""
+    def workers(self, ray: Any) -> tuple[Callable[[], Any], int]:
+        """How to make a worker, and how many: one for each GPU, or as many as the CPU cores carry."""
         import torch
 
         resources = ray.cluster_resources()
@@ -107,9 +111,9 @@ class Cluster:
         share = max(1, min(threads, largest))
         count = gpus if device != "cpu" else max(1, cpus // share)
         options = {"num_gpus": 1, "num_cpus": 1} if device != "cpu" else {"num_cpus": share}
-        actor = ray.remote(Worker).options(max_restarts=-1, max_task_retries=RETRIES, **options)
+        actor = ray.remote(Worker).options(max_restarts=0, **options)
         settings = replace(self.settings, device="cuda:0" if device != "cpu" else "cpu")
-        return count, [actor.remote(settings, threads) for _ in range(min(count, len(self.plan.todo)))]
+        return lambda: actor.remote(settings, threads), count
 
 
 def connect(address: str) -> Any:
@@ -119,7 +123,9 @@ def connect(address: str) -> Any:
         import ray
     except ImportError:
         raise MissingResource("--ray needs Ray\n  pip install 'avbench[ray]'") from None
-    passed = {name: os.environ[name] for name in ("AVBENCH_CACHE", "HF_HUB_OFFLINE") if name in os.environ}
+    passed = {
+        name: os.environ[name] for name in ("AVBENCH_CACHE", "AVBENCH_STORE", "HF_HUB_OFFLINE") if name in os.environ
+    }
     try:
         ray.init(address or None, log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": passed})
     except (ConnectionError, RuntimeError, ValueError) as error:

@@ -59,26 +59,66 @@ def combine(*parts: str) -> str:
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
 
 
-class Store:
-    """Features on disk under `root/features`, content-addressed."""
+class Folder:
+    """Blobs in a folder, local or on a shared file system."""
 
-    def __init__(self, root: Path | None = None) -> None:
-        self.root = (root or cache_root()) / "features"
+    def __init__(self, root: Path) -> None:
+        self.root = root
 
-    def path(self, key: str) -> Path:
-        return self.root / key[:2] / f"{key}.safetensors"
-
-    def __contains__(self, key: str) -> bool:
+    def __contains__(self, name: str) -> bool:
         try:
-            return self.path(key).stat().st_size > 0
+            return (self.root / name).stat().st_size > 0
         except FileNotFoundError:
             return False
 
+    def read(self, name: str) -> bytes:
+        return (self.root / name).read_bytes()
+
+    def write(self, name: str, data: bytes) -> None:
+        write_atomic(self.root / name, data, sync=False)
+
+
+class Bucket:
+    """Blobs below a URL that fsspec understands (s3://, gs://, ...); an object store shows an object whole or not."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+
+    @property
+    def files(self) -> Any:
+        import fsspec
+
+        return fsspec.url_to_fs(self.url)[0]  # kept by fsspec for each process
+
+    def __contains__(self, name: str) -> bool:
+        return bool(self.files.exists(f"{self.url}/{name}"))
+
+    def read(self, name: str) -> bytes:
+        return bytes(self.files.cat_file(f"{self.url}/{name}"))
+
+    def write(self, name: str, data: bytes) -> None:
+        self.files.makedirs(f"{self.url}/{name}".rsplit("/", 1)[0], exist_ok=True)
+        self.files.pipe_file(f"{self.url}/{name}", data)
+
+
+class Store:
+    """Features by key, content-addressed.
+
+    root: a folder or a URL; else `$AVBENCH_STORE`, else `features` in the cache.
+    """
+
+    def __init__(self, root: Path | str | None = None) -> None:
+        place = str(root or os.environ.get("AVBENCH_STORE") or cache_root() / "features")
+        self.blobs: Folder | Bucket = Bucket(place) if "://" in place else Folder(Path(place))
+
+    def __contains__(self, key: str) -> bool:
+        return blob(key) in self.blobs
+
     def get(self, key: str) -> Value:
         """The feature: an array, or a dict of arrays for encoders that give several."""
-        from safetensors.numpy import load_file
+        from safetensors.numpy import load
 
-        tensors = load_file(self.path(key))
+        tensors = load(self.blobs.read(blob(key)))
         return tensors[SINGLE] if set(tensors) == {SINGLE} else tensors
 
     def put(self, key: str, value: Value, meta: Mapping[str, Any]) -> None:
@@ -87,7 +127,12 @@ class Store:
 
         tensors = value if isinstance(value, dict) else {SINGLE: value}
         data = save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, {k: str(v) for k, v in meta.items()})
-        write_atomic(self.path(key), data, sync=False)
+        self.blobs.write(blob(key), data)
+
+
+def blob(key: str) -> str:
+    """Where a feature lies in its store."""
+    return f"{key[:2]}/{key}.safetensors"
 
 
 def write_atomic(path: Path, data: bytes, sync: bool = True) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -16,6 +17,25 @@ def test_round_trip_of_arrays_dicts_and_texts(tmp_path: Path) -> None:
     assert (store.get("aa1") == array).all()
     assert array_text(store.get("aa2")["t"]) == "雨 rain"
     assert "aa1" in store and "aa3" not in store
+
+
+def test_a_store_behind_a_url(tmp_path: Path) -> None:
+    """Features go through fsspec: an object store (here in memory), and a folder by its URL."""
+    for url in ("memory://avbench-test/features", (tmp_path / "f").as_uri()):
+        store = Store(url)
+        assert "ab1" not in store
+        store.put("ab1", {"x": np.eye(2, dtype=np.float32)}, {})
+        assert "ab1" in Store(url) and (Store(url).get("ab1")["x"] == np.eye(2)).all()
+    assert fsspec.filesystem("memory").ls("/avbench-test/features/ab", detail=False) == [
+        "/avbench-test/features/ab/ab1.safetensors"
+    ]
+    assert (Store(tmp_path / "f").get("ab1")["x"] == np.eye(2)).all()
+
+
+def test_the_environment_names_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVBENCH_STORE", str(tmp_path / "shared"))
+    Store().put("ab1", np.ones(1, np.float32), {})
+    assert (tmp_path / "shared" / "ab" / "ab1.safetensors").is_file()
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_part(tmp_path: Path) -> None:

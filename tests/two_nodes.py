@@ -14,11 +14,11 @@ from pathlib import Path
 from ray.cluster_utils import Cluster
 
 import avbench
-from avbench.store import Store
+from avbench.store import cache_root
 
 
 def features() -> int:
-    return sum(1 for _ in Store().root.rglob("*.safetensors"))
+    return sum(1 for _ in cache_root().rglob("*.safetensors"))
 
 
 def main() -> None:
@@ -37,7 +37,14 @@ def main() -> None:
 
     threading.Thread(target=kill, daemon=True).start()
     run = avbench.evaluate(model, suite, out=Path(out), ray=cluster.address, device="cpu", fresh=True)
-    print("done", run.manifest["counts"]["ok"], run.manifest["work"]["decodes"], features() - before, run.folder, flush=True)
+    print(
+        "done",
+        run.manifest["counts"]["ok"],
+        run.manifest["work"]["decodes"],
+        features() - before,
+        run.folder,
+        flush=True,
+    )
     cluster.shutdown()
 
 

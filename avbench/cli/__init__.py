@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from avbench.cli import compare, doctor, evaluate, leaderboard, listing, pages
+from avbench.cli import compare, doctor, evaluate, leaderboard, listing, pages, suites
 
 app = typer.Typer(
     name="avbench",
@@ -20,6 +20,7 @@ evaluate.register(app)
 compare.register(app)
 leaderboard.register(app)
 pages.register(app)
+suites.register(app)
 listing.register(app)
 doctor.register(app)
 

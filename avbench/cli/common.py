@@ -93,3 +93,16 @@ def parse_weights(pairs: Sequence[str]) -> dict[str, Path]:
             raise UserError(f"--weights {pair}: write NAME=FILE")
         found[name] = Path(path).expanduser()
     return found
+
+
+def warn_failures(registry: Any) -> None:
+    """Name the plugins that could not be loaded."""
+    for name, reason in registry.failures.items():
+        typer.echo(f"warning: {registry.kind} {name} is left out: {reason}", err=True)
+
+
+def plain(value: Any) -> str:
+    """A value for a table cell."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    return ", ".join(value) if isinstance(value, list) else str(value)

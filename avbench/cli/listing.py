@@ -1,4 +1,4 @@
-"""`metrics`, `suites`, `models`, `weights`: list, show, pull, verify."""
+"""`metrics`, `models`, `weights`: list, show, pull, verify."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from avbench.cli.common import Json, command, fail, parse_weights, print_json, print_table
+from avbench.cli.common import Json, command, fail, parse_weights, plain, print_json, print_table, warn_failures
 
 WEIGHTS = typer.Option([], "--weights", help="NAME=FILE: look here instead of the cache; repeatable.")
 
@@ -17,7 +17,6 @@ def register(app: typer.Typer) -> None:
     """Add the command groups."""
     groups: dict[str, dict[str, Callable[..., None]]] = {
         "metrics": {"list": list_metrics, "show": show_metric},
-        "suites": {"list": list_suites, "show": show_suite},
         "models": {"list": list_models, "show": show_model},
         "weights": {"list": list_weights, "show": show_weights, "pull": pull, "verify": verify, "path": where},
     }
@@ -26,12 +25,6 @@ def register(app: typer.Typer) -> None:
         for verb, function in pairs.items():
             group.command(verb)(function)
         app.add_typer(group, name=name)
-
-
-def warn_failures(registry: Any) -> None:
-    """Name the plugins that could not be loaded."""
-    for name, reason in registry.failures.items():
-        typer.echo(f"warning: {registry.kind} {name} is left out: {reason}", err=True)
 
 
 def loadable(registry: Any) -> list[tuple[str, Any]]:
@@ -117,47 +110,6 @@ def describe_input(need: Any) -> str:
     if isinstance(need, Feature):
         return f"{need.encoder.key} of {need.view!r}"
     return f"the sample's {need.name}" + (" (optional)" if need.optional else "")
-
-
-@command
-def list_suites(json: bool = Json) -> None:
-    """All suites."""
-    from avbench.registry import suites
-
-    names = suites.list()
-    warn_failures(suites)
-    if json:
-        print_json(names)
-        return
-    typer.echo("\n".join(names) or "no suites")
-
-
-@command
-def show_suite(name: str, json: bool = Json) -> None:
-    """A suite: samples, subsets, metrics, protocol, licence."""
-    from avbench.suite import load_suite
-
-    suite = load_suite(name)
-    facts: dict[str, Any] = {
-        "name": suite.name, "version": suite.version, "samples": len(suite.samples), "description": suite.description,
-        "metrics": list(suite.metrics), "protocol": dict(suite.protocol), "pattern": suite.pattern,
-        "licence": suite.licence, "source": suite.source, "digest": suite.digest,
-        "subsets": {tag: len(ids) for tag, ids in suite.subsets.items()},
-    }  # fmt: skip
-    if json:
-        print_json(facts)
-        return
-    print_table(["suite", suite.name], [[key, plain(value)] for key, value in facts.items() if key != "name" and value])
-    typer.echo("\nfirst samples:")
-    for sample in suite.samples[:3]:
-        typer.echo(f"  {sample.id}: {sample.text}")
-
-
-def plain(value: Any) -> str:
-    """A value for a table cell."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
-    return ", ".join(value) if isinstance(value, list) else str(value)
 
 
 @command
