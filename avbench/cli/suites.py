@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -11,8 +12,9 @@ from avbench.cli.common import Json, command, plain, print_json, print_table, wa
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
+    verbs: dict[str, Callable[..., None]] = {"list": list_suites, "show": show_suite}
     group = typer.Typer(help="List and show suites.", no_args_is_help=True)
-    for verb, function in {"list": list_suites, "show": show_suite}.items():
+    for verb, function in verbs.items():
         group.command(verb)(function)
     app.add_typer(group, name="suites")
 
