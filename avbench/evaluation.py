@@ -353,19 +353,22 @@ def count(samples: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, An
 
 
 def preview(spec: Spec) -> dict[str, Any]:
-    """The plan of a specification, without computing or writing anything. Models that generate are not run."""
+    """The plan of a specification and its floor on this machine, without writing anything or running a model."""
     from avbench.media import DECODER
+    from avbench.roofline import floor
 
     job = resolve_spec(spec)
     files = job.model.locate(job.suite) if job.model.locate else find_clips(job.clips_folder, job.suite)
     generated = subjects("generated", job.suite.samples, files)
     plan = Plan(job.metrics, generated, job.store, job.weights, spec.settings.precision, DECODER)
+    at_hand = spec.settings.ray is None
     return {
         "suite": job.suite.name,
         "model": job.model.name,
         "metrics": ", ".join(metric.card.id for metric in job.metrics),
         "present": sum(one.file is not None for one in generated),
         **plan.summary,
+        "floor": floor(plan, spec.settings).summary(spec.settings) if plan.todo and at_hand else {},
     }
 
 

@@ -9,8 +9,10 @@ else is in a batch does not change a value, but its size can change the last bit
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +60,16 @@ class Counts:
     forwards: dict[str, int] = field(default_factory=dict)
     items: dict[str, int] = field(default_factory=dict)
     distinct: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        """Count the wall time of a stage: what the one thread that leads the work waited for or did."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began
 
     def add(self, other: Counts) -> None:
         """Count in what another executor did."""
@@ -66,9 +78,10 @@ class Counts:
             (self.forwards, other.forwards),
             (self.items, other.items),
             (self.distinct, other.distinct),
+            (self.seconds, other.seconds),
         ):
             for name, count in others.items():
-                mine[name] = mine.get(name, 0) + count
+                mine[name] = mine.get(name, 0) + count  # type: ignore[operator]
 
 
 class Networks:
@@ -130,7 +143,11 @@ class Executor:
         todo = dict(with_media)
         chunk, held = Chunk(), 0
         ahead = decode_ahead(jobs(todo), self.settings.threads, self.settings.ahead_bytes)
-        for (one, _), clip in ahead:
+        while True:
+            with self.counts.time("decode"):
+                (one, _), clip = next(ahead, ((None, None), None))
+            if one is None or clip is None:
+                break
             self.counts.decodes += 1
             chunk.clips[one], chunk.todo[one] = clip, todo[one]
             held += decoded_bytes(clip)
@@ -174,7 +191,8 @@ class Executor:
         items = [pair for pair in pairs if pair[1].encoder.unit == "item"]
         networks = {pair[1].encoder: self.networks.get(pair[1].encoder) for pair in whole}
         running = [pool.submit(self.encode_clip, pair, chunk, results, networks[pair[1].encoder]) for pair in whole]
-        views = list(pool.map(lambda pair: self.cut(pair, chunk, results), items))
+        with self.counts.time("views"):
+            views = list(pool.map(lambda pair: self.cut(pair, chunk, results), items))
         by_encoder: dict[Encoder, list[tuple[Pair, np.ndarray]]] = {}
         for pair, view in zip(items, views):
             if isinstance(view, SampleError):
@@ -183,7 +201,9 @@ class Executor:
                 by_encoder.setdefault(pair[1].encoder, []).append((pair, view))
         for encoder, group in by_encoder.items():
             yield from self.encode_items(encoder, group)
-        yield from zip(whole, (future.result() for future in running))
+        with self.counts.time("algorithms"):
+            outcomes = [future.result() for future in running]
+        yield from zip(whole, outcomes)
 
     def cut(
         self, pair: Pair, chunk: Chunk, results: Mapping[Subject, Mapping[Feature, Outcome]]
@@ -236,19 +256,22 @@ class Executor:
         places: dict[tuple[Any, ...], dict[bytes, int]] = {}
         distinct: dict[tuple[Any, ...], list[Any]] = {}
         rows: list[list[tuple[tuple[Any, ...], int]]] = []
-        for _, view in group:
-            row = []
-            for item in view:
-                kind, digest = item_identity(item)
-                index = places.setdefault(kind, {}).setdefault(digest, len(places.get(kind, {})))
-                if index == len(distinct.setdefault(kind, [])):
-                    distinct[kind].append(item)
-                row.append((kind, index))
-            rows.append(row)
+        with self.counts.time("pool"):
+            for _, view in group:
+                row = []
+                for item in view:
+                    kind, digest = item_identity(item)
+                    index = places.setdefault(kind, {}).setdefault(digest, len(places.get(kind, {})))
+                    if index == len(distinct.setdefault(kind, [])):
+                        distinct[kind].append(item)
+                    row.append((kind, index))
+                rows.append(row)
         self.count(encoder, sum(map(len, rows)), sum(map(len, distinct.values())))
         try:
-            network = self.networks.get(encoder)
-            outputs = {kind: self.batches(encoder, network, items) for kind, items in distinct.items()}
+            with self.counts.time("load"):
+                network = self.networks.get(encoder)
+            with self.counts.time(f"forward {encoder.name}"):
+                outputs = {kind: self.batches(encoder, network, items) for kind, items in distinct.items()}
         except SampleError as error:
             yield from ((pair, error) for pair, _ in group)
             return
@@ -262,7 +285,7 @@ class Executor:
         """Forward passes of one fixed size; after an out-of-memory error the size is halved, down to one."""
         import torch
 
-        size = min(encoder.batch, CPU_BATCH) if self.settings.device == "cpu" else encoder.batch
+        size = batch_size(encoder, self.settings.device)
         if isinstance(items[0], str):
             size = 1  # texts are padded to the longest of their batch, which would let neighbours into a value
         while True:
@@ -298,7 +321,13 @@ class Executor:
 
     def save(self, one: Subject, feature: Feature, value: Value) -> None:
         meta = {"encoder": feature.encoder.key, "view": feature.view.key, "media": one.media, "feature": feature.key}
-        self.plan.store.put(self.plan.key(one, feature), value, meta)
+        with self.counts.time("store"):
+            self.plan.store.put(self.plan.key(one, feature), value, meta)
+
+
+def batch_size(encoder: Encoder, device: str) -> int:
+    """Items per forward pass: fixed for an encoder and a kind of device."""
+    return min(encoder.batch, CPU_BATCH) if device == "cpu" else encoder.batch
 
 
 def jobs(todo: Mapping[Subject, list[Feature]]) -> list[tuple[Subject, frozenset[str]]]:

@@ -12,6 +12,8 @@ from avbench.run import Run
 if TYPE_CHECKING:
     import pandas as pd
 
+PREFIXES = {"P": 1e15, "T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3, "": 1.0}
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -132,6 +134,12 @@ def document(run: Run) -> dict[str, Any]:
 def number(value: float | None, digits: int = 4) -> str:
     """A value for people: four significant digits, "n/a" for none."""
     return "n/a" if value is None else f"{value:.{digits}g}"
+
+
+def quantity(amount: float) -> str:
+    """A count with a decimal prefix: 1.2 T, 34 M."""
+    power = next((p for p in ("P", "T", "G", "M", "k") if amount >= PREFIXES[p]), "")
+    return f"{amount / PREFIXES[power]:.3g} {power}"
 
 
 def arrow(better: str) -> str:

@@ -16,7 +16,7 @@ from avbench.features import Encoder, Feature, Text, View, Whole
 from avbench.generator import ClipFile
 from avbench.metric import closure, sample_metric
 from avbench.plan import Plan, Subject, subject
-from avbench.store import Store
+from avbench.store import Store, blob
 from avbench.suite import Sample
 from tests import nets
 from tests.conftest import bouncing
@@ -130,7 +130,7 @@ def test_features_of_features_come_after_them_and_need_no_second_decode(tmp_path
     for features in found.values():
         assert np.allclose(features[HEAD], features[FRAMES][:1].sum(axis=1, keepdims=True))
     for one in subjects:
-        plan.store.path(plan.key(one, HEAD)).unlink()
+        (plan.store.blobs.root / blob(plan.key(one, HEAD))).unlink()  # type: ignore[union-attr]
     _, again, found = run(tmp_path, subjects, HEAD)
     assert again.counts.decodes == 0 and set(found) == {"c0", "c1"}
 

@@ -87,11 +87,31 @@ def print_plan(spec: Any, as_json: bool) -> None:
     if as_json:
         print_json(summary)
         return
-    facts = {key: value for key, value in summary.items() if key != "encoders" and value != {}}
+    facts = {key: value for key, value in summary.items() if key not in ("encoders", "floor") and value != {}}
     print_table(["plan", ""], [[key, str(value)] for key, value in facts.items()])
-    if summary["encoders"]:
-        typer.echo("")
-        print_table(["encoder", "clips"], [[n, str(c)] for n, c in summary["encoders"].items()], right=["clips"])
+    if summary["floor"]:
+        print_floor(summary["floor"])
+
+
+def print_floor(floor: dict[str, Any]) -> None:
+    """The least this takes on this machine, by encoder and in all."""
+    from avbench.results import quantity
+
+    columns = ["encoder", "clips", "items", "forwards", "FLOP", "seconds"]
+    rows = []
+    for one in floor["encoders"]:
+        known = {name: "?" if one[name] is None else str(one[name]) for name in columns[:4]}
+        flops = "" if one["flops"] is None else quantity(one["flops"])
+        rows.append([*known.values(), flops, f"{one['seconds']:.3g}"])
+    typer.echo("")
+    print_table(columns, rows, right=columns[1:])
+    typer.echo(
+        f"\nat least, on {floor['device']} ({quantity(floor['matmul_flops_per_second'])}FLOP/s, copies "
+        f"{quantity(floor['copy_bytes_per_second'])}B/s, measured): {floor['device_seconds']:.3g} s for "
+        f"{quantity(floor['flops'])}FLOP and {quantity(floor['upload_bytes'])}B;\nbeside it on the host "
+        f"{floor['host_seconds']:.3g} s, of which {floor['decode_seconds']:.3g} s for {floor['decodes']} decodes "
+        f"({quantity(floor['decoded_bytes'])}B) and {floor['view_seconds']:.3g} s for views"
+    )
 
 
 def print_run(run: Any, as_json: bool, details: bool) -> None:
