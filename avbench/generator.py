@@ -19,9 +19,8 @@ from typing import Any, Protocol, TypeVar
 
 from avbench.clip import Clip
 from avbench.errors import SampleError, UserError
-from avbench.suite import TEXTS, Sample, Suite, inside, read_toml
+from avbench.suite import CONFIG, TEXTS, Sample, Suite, inside, read_toml
 
-CONFIG = "avbench.toml"
 VIDEO = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v")
 AUDIO = (".wav", ".flac", ".mp3", ".m4a", ".ogg")
 ENCODING = {"video": "h264 crf 18 yuv420p", "audio": "aac 192k"}

@@ -24,14 +24,15 @@ class References:
         sample = self.samples[id]
         if self.suite.render is not None:
             return self.suite.render(sample)
-        if sample.reference is None:
+        file = real_file(sample)
+        if file is None:
             raise SampleError("reference.none", f"suite {self.suite.name} has no real clip for {id}")
-        return decode(sample.reference, sample.reference_audio)
+        return decode(file.main, file.audio)
 
     def files(self, progress: Progress) -> dict[str, ClipFile]:
         """The real clips as files; rendered ones are written to the cache, encoded as generated clips are."""
         if self.suite.render is None:
-            return {s.id: ClipFile(s.reference, s.reference_audio) for s in self.suite.samples if s.reference}
+            return {s.id: file for s in self.suite.samples if (file := real_file(s)) is not None}
         from avbench.encode import write_clip
 
         folder = cache_root() / "media" / self.digest[:16]
@@ -42,3 +43,10 @@ class References:
             write_clip(found[sample.id].main, self.suite.render(sample))
             progress.step(sample.id)
         return found
+
+
+def real_file(sample: Sample) -> ClipFile | None:
+    """The real clip of a sample as a file: a video, a video and its sound, or sound alone."""
+    if sample.reference is None and sample.reference_audio is None:
+        return None
+    return ClipFile(sample.reference, sample.reference_audio)

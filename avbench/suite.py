@@ -20,7 +20,8 @@ from avbench.clip import Clip
 from avbench.errors import MissingResource, UnknownName, UserError
 
 F = TypeVar("F", bound=Callable[..., "Suite"])
-ID = re.compile(r"[\w][\w.\-+=@ ]{0,199}", re.UNICODE)
+CONFIG = "avbench.toml"
+ID = re.compile(r"[\w\-][\w.\-+=@ ]{0,199}", re.UNICODE)  # names of YouTube begin with "-" now and then
 HAN = re.compile(r"[\u3400-\u9fff]")
 TEXTS = ("text", "video_text", "audio_text", "speech_text", "language")
 DEFAULT_METRICS = ("fast",)
@@ -72,6 +73,7 @@ class Suite:
     render:   for procedural suites: sample -> its real clip.
     pattern:  how the clips of a folder are named, with fields {id} and {index}.
     protocol: settings of the benchmark that generators should meet (seconds, fps, size).
+    pack:     () -> published features of the real clips (`avbench.metrics.packs.Pack`), where their media are not had.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Suite:
     source: str = ""
     protocol: Mapping[str, Any] = field(default_factory=dict)
     render: Callable[[Sample], Clip] | None = None
+    pack: Callable[[], Any] | None = None
 
     def __post_init__(self) -> None:
         check_ids(self.name, self.samples)
@@ -141,16 +144,25 @@ def check_ids(where: str, samples: Iterable[Sample]) -> None:
 
 
 def load_suite(name: str) -> Suite:
-    """A suite by name (`javisbench-mini`, `vggsound/av-tight`) or by file (.jsonl, .csv, .toml)."""
+    """A suite by name (`javisbench-mini`, `vggsound/av-tight`) or by file (.jsonl, .csv, .toml).
+
+    `NAME=DIR` reads a public suite's files from a folder.
+    """
+    from avbench.dataset import catalogue, load_public
+    from avbench.registry import suites
+
+    name, _, folder = (
+        name.partition("=") if name.partition("=")[0].partition("/")[0] in suites.list() else (name, "", "")
+    )
     path = Path(name).expanduser()
     if path.suffix.lower() in FILES:
         return load_file(path)
-    from avbench.registry import suites
-
     base, _, subset = name.partition("/")
     if base not in suites.list() and path.exists():
         raise UserError(f"{path} is no suite file; give a .jsonl, .csv or .toml of prompts, or a suite's name")
-    found: Suite = suites.get(base)
+    if folder and base not in catalogue():
+        raise UserError(f"suite {base!r} reads no files; leave '={folder}' out")
+    found: Suite = load_public(base, Path(folder)) if folder else suites.get(base)
     return found.subset(subset) if subset else found
 
 
@@ -195,7 +207,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def _jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
     rows = []
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
             continue
         try:
@@ -211,11 +223,14 @@ def _jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
 def _csv(path: Path) -> list[tuple[int, dict[str, Any]]]:
     import io
 
-    reader = csv.DictReader(io.StringIO(_text(path)))
-    return [(number, dict(row)) for number, row in enumerate(reader, 2)]
+    reader = csv.DictReader(io.StringIO(read_text(path)), strict=True)
+    try:
+        return [(reader.line_num, dict(row)) for row in reader]
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: not valid CSV: {error}") from None
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -231,10 +246,10 @@ def record(row: Mapping[str, Any], index: int, path: Path, line: int) -> Sample:
     where = f"{path}:{line}"
     if not str(row.get("id") or "").strip():
         raise UserError(f"{where}: a sample needs an id")
-    if not isinstance(row.get("text", ""), str | type(None)) or not (row.get("text") or row.get("video_text")):
+    if not isinstance(row.get("text", ""), str | type(None)) or not text_of(row):
         raise UserError(f"{where}: a sample needs a text (string)")
     texts: dict[str, Any] = {name: str(row.get(name) or "") for name in TEXTS}
-    texts["text"] = texts["text"] or texts["video_text"]
+    texts["text"] = text_of(texts)
     media: dict[str, Any] = {
         name: inside(path.parent, str(row[name]), f"{where}: {name}")
         for name in ("reference", "reference_audio")
@@ -245,6 +260,11 @@ def record(row: Mapping[str, Any], index: int, path: Path, line: int) -> Sample:
     return Sample(
         id=str(row["id"]).strip(), index=index, tags=tags(row.get("tags"), where), extra=extra, **texts, **media
     )
+
+
+def text_of(row: Mapping[str, Any]) -> Any:
+    """The full caption of a row; where there is none, what it says of the picture."""
+    return row.get("text") or row.get("video_text") or ""
 
 
 def tags(value: Any, where: str) -> tuple[str, ...]:
