@@ -7,6 +7,7 @@ never part of avbench: they are fetched (`avbench suites pull NAME`) or pointed 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -19,7 +20,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from avbench.download import Progress, fetch_hub, fetch_url, offline
+from avbench.download import fetch_hub, fetch_url, offline
 from avbench.errors import MissingResource, UnknownName, UserError
 from avbench.store import cache_root
 from avbench.suite import CONFIG, READERS, TEXTS, Sample, Suite, inside, read_toml, text_of
@@ -106,8 +107,9 @@ class Card:
         try:
             table = tomllib.loads(text)
             found = tuple(File(**{**one, "instead": tuple(one.get("instead", ()))}) for one in table.pop("files", ()))
-            lists = {name: tuple(table[name]) for name in ("metrics", "unverified") if name in table}
-            card = cls(**{**table, **lists, "files": found})
+            for name in ("metrics", "unverified"):
+                table[name] = tuple(table.get(name, ()))
+            card = cls(**table, files=found)
         except (tomllib.TOMLDecodeError, TypeError) as error:
             raise UserError(f"{where}: {error}") from None
         return replace(card, data=card.data or card.name)
@@ -143,7 +145,7 @@ def folder_of(card: Card, given: Path | None = None) -> Path:
         if name in declared:
             path = (config.parent / Path(str(declared[name])).expanduser()).resolve()
             return existing(path, f"{config}: [data] {name}")
-    return place(card)
+    return place(card).resolve()
 
 
 def existing(path: Path, where: str) -> Path:
@@ -166,8 +168,8 @@ def missing_message(card: Card, root: Path, lacking: Sequence[File]) -> str:
     hints = [f"  avbench suites pull {card.name}"] if fetched else []
     hints += [f"  by hand, {one.path}: {one.by_hand}" for one in lacking if one.by_hand and one not in fetched]
     hints.append(f'  already have it? --suite {card.name}=DIR, or in {CONFIG}: [data] {card.data} = "DIR"')
-    licence = f" ({card.licence})" if card.licence else ""
-    return "\n".join([f"the data of suite {card.name!r} are not in {root}{licence}", *names, *hints])
+    licence = [f"    licence: {card.licence}"] if card.licence else []
+    return "\n".join([f"the data of suite {card.name!r} are not in {root}", *names, *licence, *hints])
 
 
 # Loading ------------------------------------------------------------------------------------------------------------
@@ -184,19 +186,28 @@ def load_public(name: str, given: Path | None = None) -> Suite:
     if lacking := absent(card, root):
         raise MissingResource(missing_message(card, root, lacking))
     samples = load_samples(card, root)
-    chosen = read_choice(card, root)
-    samples = captioned(card, root, chosen.apply(samples) if chosen else pick(card, samples, card.options.get("count")))
-    if chosen is None and card.expected is not None and len(samples) != card.expected:
-        raise UserError(
-            f"suite {name!r}: the files in {root} give {len(samples):,} samples, published are {card.expected:,}\n"
-            f"  an incomplete or another release? get it again: avbench suites pull {name} --again"
-        )
+    choice = read_choice(card, root)
+    if choice is None or not choice.filtered:
+        samples = pick(card, samples, card.options.get("count"))
+        check_count(card, root, len(samples))
+    samples = captioned(card, root, choice.apply(samples) if choice else samples)
     return Suite(
-        name=name, version=card.version + (chosen.version if chosen else ""),
+        name=name, version=card.version + (f"-{choice.name}" if choice else ""),
         samples=tuple(replace(sample, index=index) for index, sample in enumerate(samples)),
         description=card.title, metrics=card.metrics, pattern=card.pattern, licence=card.licence, source=card.source,
         protocol=card.protocol, pack=published_features(card, root, [one.id for one in samples]),
     )  # fmt: skip
+
+
+def check_count(card: Card, root: Path, count: int) -> None:
+    """Refuse another number of samples than was published."""
+    if card.expected is not None and count != card.expected:
+        fetched = any(one.url or one.hf for one in card.files)
+        raise UserError(
+            f"suite {card.name!r}: the files in {root} give {count:,} samples, published are {card.expected:,}\n"
+            "  are they incomplete, or of another release?"
+            + (f" to fetch them anew: avbench suites pull {card.name} --again" if fetched else "")
+        )
 
 
 def published_features(card: Card, root: Path, ids: Sequence[str]) -> Callable[[], Any] | None:
@@ -284,49 +295,53 @@ def captioned(card: Card, root: Path, samples: list[Sample]) -> list[Sample]:
 
 @dataclass(frozen=True)
 class Choice:
-    """The prepared part of a suite: which samples, and their cut clips.
+    """The prepared part of a suite.
 
-    rows: {id: {score, start, seconds}}; version: what it adds to the suite's version.
+    rows:     {id: {start, ...}}: the samples whose cut clip lies in `folder`.
+    filtered: they are the suite; otherwise they only bring their clips.
+    name:     of the recipe, part of the suite's version.
     """
 
     folder: Path
     rows: Mapping[str, Mapping[str, Any]]
-    version: str
+    filtered: bool
+    name: str
 
     def apply(self, samples: list[Sample]) -> list[Sample]:
-        """The chosen samples, each with its cut clip as reference."""
-        known = {one.id: one for one in samples}
-        if strange := [id for id in self.rows if id not in known]:
-            raise UserError(f"{self.folder}: {strange[0]} is no sample of the suite; prepare it again")
-        kept = [one for one in samples if one.id in self.rows]
-        return [replace(one, reference=inside(self.folder, f"{one.id}.mp4", str(self.folder))) for one in kept]
+        """The samples with their cut clips as references; of a filtered choice, those alone that it holds."""
+        known = {one.id for one in samples}
+        if self.filtered and (strange := next((id for id in self.rows if id not in known), None)):
+            raise UserError(
+                f"{self.folder}: {strange} is no sample of the suite; delete the folder and prepare it again"
+            )
+        kept = [one for one in samples if one.id in self.rows] if self.filtered else samples
+        cut = {one.id: inside(self.folder, f"{one.id}.mp4", str(self.folder)) for one in kept if one.id in self.rows}
+        return [replace(one, reference=cut.get(one.id), reference_audio=None) for one in kept]
 
 
 def prepared_folder(card: Card, root: Path) -> Path:
     """Where `prepare` writes."""
-    return root / "prepared" / card.name
+    return root / "prepared" / f"{card.name}-{card.prepare['name']}"
 
 
 def read_choice(card: Card, root: Path) -> Choice | None:
-    """What `prepare` left, None where it has not run."""
-    import json
-
-    path = prepared_folder(card, root) / "choice.json"
-    if not card.prepare or not path.is_file():
+    """What `prepare` left, None where it has not run to its end."""
+    if not card.prepare or not (path := prepared_folder(card, root) / "choice.json").is_file():
         return None
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        return Choice(path.parent, {str(row["id"]): row for row in document["chosen"]}, f"-{document['name']}")
+        rows = {str(row["id"]): dict(row) for row in document["chosen"]}
+        return Choice(path.parent, rows, bool(document["filtered"]), str(document["name"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not readable ({error}); run `avbench suites prepare {card.name}` again") from None
+        raise UserError(
+            f"{path}: not readable ({error}); delete it and run `avbench suites prepare {card.name}`"
+        ) from None
 
 
 # Fetching -----------------------------------------------------------------------------------------------------------
 
 
-def pull(
-    card: Card, root: Path, again: bool = False, progress: Callable[[File], Progress] = lambda one: lambda a, b: None
-) -> list[tuple[File, Path | None]]:
+def pull(card: Card, root: Path, again: bool = False) -> list[tuple[File, Path | None]]:
     """Fetch a suite's files into `root`: resumable, checked, one process at a time. Returns what is where.
 
     again: also those that are here. Files without a public address are left to the user. Raises `MissingResource`
@@ -334,7 +349,7 @@ def pull(
     """
     from filelock import FileLock
 
-    todo = [one for one in card.files if (one.url or one.hf) and (again or one.found(root) is None)]
+    todo = [one for one in card.files if (one.url or one.hf) and (again or not whole(one, root))]
     if todo and offline():
         raise MissingResource(
             f"offline: {missing_message(card, root, todo)}\n"
@@ -343,18 +358,23 @@ def pull(
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".lock"):
         for one in todo:
-            if again or one.found(root) is None:
-                fetch(card, one, root, progress(one))
+            if again or not whole(one, root):
+                fetch(card, one, root)
     return [(one, one.found(root)) for one in card.files]
 
 
-def fetch(card: Card, one: File, root: Path, progress: Progress) -> None:
+def whole(one: File, root: Path) -> bool:
+    """Whether a file needs no fetching. Of many files some may lack, so the hub is asked where it can be."""
+    return one.found(root) is not None and ("*" not in one.path or offline())
+
+
+def fetch(card: Card, one: File, root: Path) -> None:
     """One file; an optional one that cannot be had stops nothing."""
     try:
         if one.hf:
             fetch_hub(one.hf, one.path, root, one.revision, one.sha256)
         else:
-            fetch_url(one.url, inside(root, one.path, card.name), one.sha256, progress)
+            fetch_url(one.url, inside(root, one.path, card.name), one.sha256)
     except MissingResource as error:
         if one.needed:
             raise MissingResource(f"{error}\n{missing_message(card, root, [one])}") from None

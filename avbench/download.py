@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from avbench.errors import MissingResource, UserError
@@ -45,7 +45,7 @@ def fetch_url(url: str, place: Path, sha256: str = "", progress: Progress = lamb
                     stream.write(block)
                     progress(done := done + len(block), total)
     except urllib.error.HTTPError as error:
-        if not (error.code == RANGE_NOT_SATISFIABLE and whole(error.headers, done)):
+        if not (error.code == RANGE_NOT_SATISFIABLE and whole(error.headers.get("Content-Range"), done)):
             raise MissingResource(f"cannot fetch {url}: {error}") from None
     except (urllib.error.URLError, OSError) as error:
         raise MissingResource(f"cannot fetch {url}: {error}") from None
@@ -55,9 +55,9 @@ def fetch_url(url: str, place: Path, sha256: str = "", progress: Progress = lamb
     part.replace(place)
 
 
-def whole(headers: Mapping[str, str], done: int) -> bool:
-    """Whether a server that has no more bytes to give says that the file has this many."""
-    return (headers.get("Content-Range") or "").rpartition("/")[2] == str(done)
+def whole(content_range: str | None, done: int) -> bool:
+    """Whether a server that has no more bytes to give says that the file has this many (`bytes */N`)."""
+    return (content_range or "").rpartition("/")[2] == str(done)
 
 
 def check(path: Path, sha256: str, source: str) -> None:

@@ -81,9 +81,9 @@ def javisbench(card: Card, root: Path) -> Iterator[Sample]:
     rows = READERS[".csv"](path)
     need_columns(rows, ["text"], path)
     for index, (line, row) in enumerate(rows):
-        texts = {name: word(row, name) for name in ("video_text", "audio_text")}
         yield Sample(
-            f"sample_{index:04d}", index, required(row, "text", f"{path}:{line}"), **texts,
+            f"sample_{index:04d}", index, required(row, "text", f"{path}:{line}"),
+            video_text=word(row, "video_text"), audio_text=word(row, "audio_text"),
             tags=tuple(categories(row, card.options["taxonomy"], f"{path}:{line}")),
             reference=media(root, [word(row, "path")]), reference_audio=media(root, [word(row, "audio_path")]),
             extra={"source_id": word(row, "id")} if word(row, "id") else {},
@@ -228,7 +228,7 @@ def t2av_compass(card: Card, root: Path) -> Iterator[Sample]:
         tags = [prefix + slug(str(one)) for name, prefix in prefixes.items() for one in listed(row.get(name))]
         yield Sample(
             f"{row['index']:04d}", 0, required(row, "prompt", where),
-            **{f"{side}_text": word(row, f"{side}_prompt") for side in ("video", "audio")},
+            video_text=word(row, "video_prompt"), audio_text=word(row, "audio_prompt"),
             speech_text=" ".join(filter(None, (word(one, "text") for one in lines if isinstance(one, dict)))),
             tags=(*(["speech"] if lines else []), *dict.fromkeys(tags)),
             extra={name: row[name] for name in ("speech_prompt", "checklist_info") if row.get(name)},
