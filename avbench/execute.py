@@ -1,17 +1,18 @@
 """Carrying out a plan: decode once, cut views, run encoders in batches that cross clips, store features.
 
-Clips arrive decoded, in chunks bounded by memory, while the next ones decode in threads. Within a chunk the features
-are computed level by level (a feature cut from others comes after them). Items of one encoder are pooled over all clips
-and views of the chunk, equal items are encoded once, and every batch has one fixed size (short ones are padded): what
-else is in a batch does not change a value, but its size can change the last bit, so it is not for the user to set.
+Clips arrive decoded, in chunks bounded by memory, while the next ones decode and are cut in threads, and networks load
+in another. Within a chunk the features are computed level by level (one cut from others comes after them). Items of one
+encoder are pooled over all clips and views of the chunk, equal items are encoded once, and every batch has one fixed
+size (short ones are padded): what else is in a batch does not change a value, but its size can change the last bit, so
+it is not for the user to set.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +26,7 @@ from avbench.plan import Plan, Subject, looks_at
 from avbench.store import Value
 
 MB = 1 << 20
-PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+PRECISIONS = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 CHUNK_CLIPS = 16  # enough to fill batches, few enough that progress is seen
 CPU_BATCH = 8  # larger batches gain nothing on a CPU and cost more padding
 Outcome = Value | SampleError
@@ -37,16 +38,16 @@ class Settings:
     """How to compute; nothing here may change a value.
 
     device:       "cpu", "cuda:0"; "auto" with Ray only, which then looks at the cluster.
-    precision:    "fp32", "bf16", "fp16": it does change values and is part of every key.
+    precision:    a key of `PRECISIONS`: it does change values and is part of every feature's key.
     threads:      decoders and view cutters.
-    chunk_bytes:  decoded clips and views held at once; ahead_bytes: decoded ahead of them.
+    chunk_bytes:  decoded clips of a chunk, of which two are held at once; ahead_bytes: decoded ahead of them.
     ray:          address of a Ray cluster, "" for the one at hand or a new one here; None: this process alone.
     """
 
     device: str = "cpu"
     precision: str = "fp32"
     threads: int = 2
-    chunk_bytes: int = 1024 * MB
+    chunk_bytes: int = 768 * MB
     ahead_bytes: int = 1024 * MB
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     ray: str | None = None
@@ -74,27 +75,32 @@ class Counts:
     def add(self, other: Counts) -> None:
         """Count in what another executor did."""
         self.decodes += other.decodes
-        for mine, others in (
-            (self.forwards, other.forwards),
-            (self.items, other.items),
-            (self.distinct, other.distinct),
-            (self.seconds, other.seconds),
-        ):
-            for name, count in others.items():
-                mine[name] = mine.get(name, 0) + count  # type: ignore[operator]
+        for kind in ("forwards", "items", "distinct", "seconds"):
+            mine: dict[str, Any] = getattr(self, kind)
+            for name, count in getattr(other, kind).items():
+                mine[name] = mine.get(name, 0) + count
 
 
 class Networks:
-    """Loaded encoders, each built when first needed."""
+    """Loaded encoders: each once, in a thread of their own, from when the work begins or else when first needed."""
 
     def __init__(self, plan: Plan, settings: Settings) -> None:
         self.plan, self.settings = plan, settings
-        self.loaded: dict[Encoder, Network] = {}
+        self.loaded: dict[Encoder, Future[Network]] = {}
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="avbench-load")
+
+    def begin(self, wanted: Iterable[Encoder]) -> None:
+        """Load these, in order, while the first clips are decoded."""
+        for encoder in wanted:
+            if encoder not in self.loaded:
+                self.loaded[encoder] = self.thread.submit(self.load, encoder)
 
     def get(self, encoder: Encoder) -> Network:
-        if encoder not in self.loaded:
-            self.loaded[encoder] = encoder.loader()(self.context(encoder))
-        return self.loaded[encoder]
+        self.begin([encoder])
+        return self.loaded[encoder].result()
+
+    def load(self, encoder: Encoder) -> Network:
+        return encoder.loader()(self.context(encoder))
 
     def context(self, encoder: Encoder) -> Context:
         options = self.settings.options.get(encoder.name, {})
@@ -115,6 +121,19 @@ class Chunk:
     todo: dict[Subject, list[Feature]] = field(default_factory=dict)
 
 
+Results = dict[Subject, dict[Feature, Outcome]]
+
+
+@dataclass
+class Begun:
+    """A level of a chunk whose host work is under way."""
+
+    chunk: Chunk
+    results: Results
+    views: list[tuple[Pair, Future[np.ndarray | SampleError]]]
+    whole: list[tuple[Pair, Future[Outcome]]]
+
+
 class Executor:
     """The state of one execution: loaded networks and counts."""
 
@@ -128,9 +147,17 @@ class Executor:
 
         Features are in the store before they are yielded.
         """
+        set_precision(self.settings)
+        self.networks.begin(dict.fromkeys(f.encoder for _, lacking in self.plan.todo for f in lacking))
         with ThreadPoolExecutor(self.settings.threads, thread_name_prefix="avbench-view") as pool:
+            begun: Begun | None = None
             for chunk in self.chunks():
-                yield from self.run(chunk, pool).items()
+                following = self.begin(chunk, {one: {} for one in chunk.todo}, pool)
+                if begun is not None:
+                    yield from self.run(begun, pool).items()
+                begun = following
+            if begun is not None:
+                yield from self.run(begun, pool).items()
 
     def chunks(self) -> Iterator[Chunk]:
         """Group the work so that decoded clips of a chunk stay within `chunk_bytes`."""
@@ -138,8 +165,6 @@ class Executor:
 
         with_media = [(s, f) for s, f in self.plan.todo if looks_at(f)]
         without = [(s, f) for s, f in self.plan.todo if not looks_at(f)]
-        if without:
-            yield Chunk({s: None for s, _ in without}, dict(without))
         todo = dict(with_media)
         chunk, held = Chunk(), 0
         ahead = decode_ahead(jobs(todo), self.settings.threads, self.settings.ahead_bytes)
@@ -156,54 +181,64 @@ class Executor:
                 chunk, held = Chunk(), 0
         if chunk.todo:
             yield chunk
+        if without:  # last: it may be cut from what a clip of equal bytes has given
+            yield Chunk({s: None for s, _ in without}, dict(without))
 
-    def run(self, chunk: Chunk, pool: ThreadPoolExecutor) -> dict[Subject, dict[Feature, Outcome]]:
+    def begin(self, chunk: Chunk, results: Results, pool: ThreadPoolExecutor) -> Begun:
+        """Start the host's part of a chunk's next level in threads: views, and encoders of whole clips.
+
+        The first level of a chunk begins while the device is busy with the chunk before.
+        """
+        pairs = self.ready(chunk, results)
+        views = [(p, pool.submit(self.cut, p, chunk, results)) for p in pairs if p[1].encoder.unit == "item"]
+        whole = [(p, pool.submit(self.encode_clip, p, chunk, results)) for p in pairs if p[1].encoder.unit == "clip"]
+        return Begun(chunk, results, views, whole)
+
+    def run(self, begun: Begun, pool: ThreadPoolExecutor) -> Results:
         """All features of a chunk, level by level."""
-        results: dict[Subject, dict[Feature, Outcome]] = {one: {} for one in chunk.todo}
-        level = self.ready(chunk, results)
-        while level:
-            for (one, feature), outcome in self.level(level, chunk, results, pool):
-                results[one][feature] = outcome
+        while True:
+            for (one, feature), outcome in self.level(begun):
+                begun.results[one][feature] = outcome
                 if not isinstance(outcome, SampleError):
                     self.save(one, feature, outcome)
-            level = self.ready(chunk, results)
-        return results
+            begun = self.begin(begun.chunk, begun.results, pool)
+            if not (begun.views or begun.whole):
+                break
+        for one, lacking in begun.chunk.todo.items():
+            for feature in lacking:
+                lost = SampleError("feature.lost", "what it is cut from failed on another clip of equal bytes")
+                begun.results[one].setdefault(feature, lost)
+        return begun.results
 
     def ready(self, chunk: Chunk, results: Mapping[Subject, Mapping[Feature, Outcome]]) -> list[Pair]:
-        """Features whose needs are met by the store or by this chunk."""
+        """Features whose needs are met by this chunk or by the store (which a clip of equal bytes may yet fill)."""
         return [
             (one, feature)
             for one, lacking in chunk.todo.items()
             for feature in lacking
             if feature not in results[one]
-            and all(need in results[one] or need not in lacking for need in feature.view.requires)
+            and all(
+                need in results[one] or (need not in lacking and self.plan.key(one, need) in self.plan.store)
+                for need in feature.view.requires
+            )
         ]
 
-    def level(
-        self,
-        pairs: list[Pair],
-        chunk: Chunk,
-        results: Mapping[Subject, Mapping[Feature, Outcome]],
-        pool: ThreadPoolExecutor,
-    ) -> Iterator[tuple[Pair, Outcome]]:
-        """Cut the views of one level in threads, then encode: whole clips in the threads, items in batches."""
-        whole = [pair for pair in pairs if pair[1].encoder.unit == "clip"]
-        items = [pair for pair in pairs if pair[1].encoder.unit == "item"]
-        networks = {pair[1].encoder: self.networks.get(pair[1].encoder) for pair in whole}
-        running = [pool.submit(self.encode_clip, pair, chunk, results, networks[pair[1].encoder]) for pair in whole]
-        with self.counts.time("views"):
-            views = list(pool.map(lambda pair: self.cut(pair, chunk, results), items))
+    def level(self, begun: Begun) -> Iterator[tuple[Pair, Outcome]]:
+        """Outcomes of one level: items of its views in batches on the device, whole clips from their threads."""
         by_encoder: dict[Encoder, list[tuple[Pair, np.ndarray]]] = {}
-        for pair, view in zip(items, views):
+        for pair, future in begun.views:
+            with self.counts.time("views"):
+                view = future.result()
             if isinstance(view, SampleError):
                 yield pair, view
             else:
                 by_encoder.setdefault(pair[1].encoder, []).append((pair, view))
         for encoder, group in by_encoder.items():
             yield from self.encode_items(encoder, group)
-        with self.counts.time("algorithms"):
-            outcomes = [future.result() for future in running]
-        yield from zip(whole, outcomes)
+        for pair, running in begun.whole:
+            with self.counts.time("algorithms"):
+                outcome = running.result()
+            yield pair, outcome
 
     def cut(
         self, pair: Pair, chunk: Chunk, results: Mapping[Subject, Mapping[Feature, Outcome]]
@@ -235,13 +270,12 @@ class Executor:
             raise value
         return value
 
-    def encode_clip(
-        self, pair: Pair, chunk: Chunk, results: Mapping[Subject, Mapping[Feature, Outcome]], network: Network
-    ) -> Outcome:
+    def encode_clip(self, pair: Pair, chunk: Chunk, results: Mapping[Subject, Mapping[Feature, Outcome]]) -> Outcome:
         """A whole-clip encoder on one view."""
         view = self.cut(pair, chunk, results)
         if isinstance(view, SampleError):
             return view
+        network = self.networks.get(pair[1].encoder)
         try:
             return checked(network(view), pair[1].encoder)
         except SampleError as error:
@@ -300,20 +334,22 @@ class Executor:
                     torch.cuda.empty_cache()
 
     def forward(self, encoder: Encoder, network: Network, items: Sequence[Any], size: int) -> list[np.ndarray]:
+        """Results stay on the device until the last batch is on its way, so that stacking and computing overlap."""
         import torch
 
-        found: list[np.ndarray] = []
+        device = self.settings.device
+        found: list[Any] = []
         for start in range(0, len(items), size):
             part = items[start : start + size]
             if isinstance(part[0], str):
                 result = network(list(part))
             else:
-                padded = [*part, *[part[-1]] * (size - len(part))]
-                result = network(torch.from_numpy(np.stack(padded)).to(self.settings.device, non_blocking=True))
+                batch = torch.from_numpy(np.stack([*part, *[part[-1]] * (size - len(part))]))
+                batch = batch.pin_memory() if device != "cpu" else batch
+                result = network(batch.to(device, non_blocking=True))
             self.counts.forwards[encoder.name] = self.counts.forwards.get(encoder.name, 0) + 1
-            array = result.detach().float().cpu().numpy() if isinstance(result, torch.Tensor) else np.asarray(result)
-            found.extend(array[: len(part)])
-        return found
+            found.append(result[: len(part)].detach() if isinstance(result, torch.Tensor) else np.asarray(result))
+        return [row for rows in found for row in (rows.float().cpu().numpy() if hasattr(rows, "cpu") else rows)]
 
     def count(self, encoder: Encoder, items: int, distinct: int) -> None:
         self.counts.items[encoder.name] = self.counts.items.get(encoder.name, 0) + items
@@ -323,6 +359,14 @@ class Executor:
         meta = {"encoder": feature.encoder.key, "view": feature.view.key, "media": one.media, "feature": feature.key}
         with self.counts.time("store"):
             self.plan.store.put(self.plan.key(one, feature), value, meta)
+
+
+def set_precision(settings: Settings) -> None:
+    """On a GPU torch rounds the factors of fp32 convolutions to TF32 by itself; here only where asked for."""
+    if settings.device != "cpu":
+        import torch
+
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = settings.precision == "tf32"
 
 
 def batch_size(encoder: Encoder, device: str) -> int:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -175,12 +174,11 @@ def measure(
         if load.items is not None:
             share = load.clips / max(1, sum(f.encoder == encoder for f in lacking))
             load.items, load.bytes = len(items) * share, sum(items.values()) * share
-    with ThreadPoolExecutor(1) as pool:
-        for feature in whole:
-            list(executor.level([(one, feature)], chunk, {one: {}}, pool))  # loads, and compiles what is compiled
-            began = time.perf_counter()
-            list(executor.level([(one, feature)], chunk, {one: {}}, pool))
-            loads[feature.encoder].seconds += (time.perf_counter() - began) * loads[feature.encoder].clips
+    for feature in whole:
+        executor.encode_clip((one, feature), chunk, {one: {}})  # loads, and compiles what is compiled
+        began = time.perf_counter()
+        executor.encode_clip((one, feature), chunk, {one: {}})
+        loads[feature.encoder].seconds += (time.perf_counter() - began) * loads[feature.encoder].clips
     return seconds
 
 

@@ -64,7 +64,7 @@ def test_exit_3_beyond_the_allowance(cache: Path, folder: Folder) -> None:
         (("eval", "--model", "reference", "--suite", "clatter-mini", "--metrics", "wr"), 2, "did you mean: wer"),
         (("eval", "--model", "reference", "--suite", "clatter-mini", "--metrics", "wer"), 4, "weights pull whisper"),
         (("eval", "--model", "reference", "--suite", "clatter-mini", "--device", "cuda:99"), 2, "--device cuda:99"),
-        (("eval", "--model", "reference", "--suite", "clatter-mini", "--precision", "fp8"), 2, "fp32, bf16"),
+        (("eval", "--model", "reference", "--suite", "clatter-mini", "--precision", "fp8"), 2, "fp32, tf32, bf16"),
         (("eval", "--model", "reference", "--suite", "clatter-mini", "--weights", "x"), 2, "NAME=FILE"),
         (("eval", "--model", "reference"), 2, "--suite"),
         (("score", "nowhere.mp4"), 2, "does not exist"),

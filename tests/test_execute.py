@@ -51,6 +51,19 @@ class First(View):
         return inputs[0][:1]
 
 
+@dataclass(frozen=True)
+class Asked(First):
+    """Cut from another feature and from the prompt."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return ("text",)
+
+    def __call__(self, clip: Any, *inputs: Any) -> np.ndarray:
+        return inputs[0][:1] + len(inputs[1])
+
+
+ASKED = Feature(Encoder("test.head", "tests.nets:head"), Asked())
 HEAD = Feature(Encoder("test.head", "tests.nets:head"), First())
 WORDS = Feature(Encoder("test.words", "tests.nets:words"), Text("text"))
 PICKY = Feature(Encoder("test.picky", "tests.nets:picky", unit="clip"), Whole("video"))
@@ -133,6 +146,33 @@ def test_features_of_features_come_after_them_and_need_no_second_decode(tmp_path
         (plan.store.blobs.root / blob(plan.key(one, HEAD))).unlink()  # type: ignore[union-attr]
     _, again, found = run(tmp_path, subjects, HEAD)
     assert again.counts.decodes == 0 and set(found) == {"c0", "c1"}
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 1 << 30])
+def test_equal_bytes_under_two_prompts(tmp_path: Path, chunk_bytes: int) -> None:
+    """Frames are encoded once; what is cut from them and the prompt waits for them, in one chunk or across two."""
+    (one,) = made(tmp_path, [0])
+    other = subject("generated", Sample("other", 1, "another, longer prompt"), one.file)
+    _, executor, found = run(tmp_path, [one, other], FRAMES, ASKED, chunk_bytes=chunk_bytes)
+    gap = 16 * (len(other.sample.text) - len(one.sample.text))
+    assert np.allclose(found["other"][ASKED] - found["c0"][ASKED], gap)
+    assert executor.counts.items["test.conv"] == 12
+
+
+def test_what_is_cut_from_a_failed_feature_of_equal_bytes_fails_too(tmp_path: Path) -> None:
+    (one,) = made(tmp_path, [0])
+    other = subject("generated", Sample("other", 1, "another prompt"), one.file)
+    need = Feature(INFINITE.encoder, Every())
+
+    @dataclass(frozen=True)
+    class Cut(Asked):
+        @property
+        def requires(self) -> tuple[Feature, ...]:
+            return (need,)
+
+    cut = Feature(HEAD.encoder, Cut())
+    _, _, found = run(tmp_path, [one, other], need, cut)
+    assert found["c0"][cut].code == "encoder.not_finite" and found["other"][cut].code == "feature.lost"
 
 
 def test_texts_are_features_without_a_clip(tmp_path: Path) -> None:
