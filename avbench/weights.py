@@ -8,10 +8,9 @@ One TOML table per checkpoint in `metrics/weights/*.toml`; other packages add th
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,10 +19,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from avbench.download import Progress, fetch_url, offline
 from avbench.errors import MissingResource, UnknownName, UserError
 from avbench.store import cache_root, file_digest, parts, write_json
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -173,7 +171,7 @@ def pull(name: str, progress: Progress = lambda done, total: None) -> Path:
     one = checkpoint(name)
     if one.place.exists():
         return verify(name, {}).path
-    if os.environ.get("HF_HUB_OFFLINE") == "1" or os.environ.get("AVBENCH_OFFLINE") == "1":
+    if offline():
         raise MissingResource(f"offline: {missing_message(one, one.place, False)}")
     one.place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(one.place.parent / ".lock"):
@@ -201,29 +199,9 @@ def pull_hub(one: Checkpoint, progress: Progress) -> None:
 
 def pull_url(one: Checkpoint, progress: Progress) -> None:
     """Over HTTP, continued where an earlier try ended, checked before it takes its name."""
-    import urllib.error
-    import urllib.request
-
     if not one.url:
         raise MissingResource(f"weights {one.name!r} have no public address. {one.note}\n  put the file at {one.place}")
-    part = one.place.with_suffix(one.place.suffix + ".part")
-    done = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(one.url, headers={"Range": f"bytes={done}-"} if done else {})
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            resumed = answer.status == 206
-            total = int(answer.headers.get("Content-Length") or 0) + (done if resumed else 0)
-            done = done if resumed else 0
-            with part.open("ab" if resumed else "wb") as stream:
-                while block := answer.read(1 << 20):
-                    stream.write(block)
-                    progress(done := done + len(block), total)
-    except (urllib.error.URLError, OSError) as error:
-        raise MissingResource(f"cannot fetch {one.url}: {error}\n{missing_message(one, one.place, False)}") from None
-    if total and done < total:
-        raise MissingResource(f"{one.url} ended after {done} of {total} bytes; repeat the command to continue")
-    sha = file_digest(part)
-    if one.sha256 and sha != one.sha256:
-        part.unlink()
-        raise UserError(f"{one.url}: sha256 is {sha}, published is {one.sha256}; the file was removed")
-    part.replace(one.place)
+        fetch_url(one.url, one.place, one.sha256, progress)
+    except MissingResource as error:
+        raise MissingResource(f"{error}\n{missing_message(one, one.place, False)}") from None
