@@ -26,7 +26,7 @@ def text(path: Path, content: str) -> Path:
 
 
 def javisbench(root: Path, count: int = 1000, name: str = "JavisBench-mini", **cells: Mapping[int, str]) -> Path:
-    """Row i has category i modulo the number of categories; sound types come in pairs. cells: {column: {row: value}}."""
+    """Row i has category i modulo their number; sound types come in pairs. cells: {column: {row: value}}."""
     columns = ["path", "id", "num_frames", "text", "video_text", "audio_text", *(f"cat{a}_ind" for a in range(5))]
     rows: list[list[Any]] = []
     for i in range(count):
@@ -95,8 +95,9 @@ def compass_rows(count: int = 500) -> list[dict[str, Any]]:
     return [
         {
             "index": i + 1, "prompt": f"whole {i}", "video_prompt": f"picture {i}",
-            "audio_prompt": "" if i == 5 else f"sound {i}", "speech_prompt": said[: i % 3], "source": "RealVideo", "subject_matter": "History & Documentary",
-            "core_subject": ["People", "Objects"], "event_scenario": ["Urban Scenario"], "sound_type": ["Speech Sounds"],
+            "audio_prompt": "" if i == 5 else f"sound {i}", "speech_prompt": said[: i % 3],
+            "source": "RealVideo", "subject_matter": "History & Documentary", "core_subject": ["People", "Objects"],
+            "event_scenario": ["Urban Scenario"], "sound_type": ["Speech Sounds"],
             "camera_movement": ["Static"], "visual_spatial_composition": "Crowd",
             "visual_temporal_composition": "Single Event", "audio_spatial_composition": "Mixed On/Off-screen",
             "audio_temporal_composition": "Single Event", "video": "", "checklist_info": {"Sound": {"Music": None}},
