@@ -86,7 +86,7 @@ def shots(frames: Iterable[np.ndarray], rule: CutRule) -> list[Span]:
 
 @dataclass(frozen=True, eq=False)
 class FaceTrack:
-    """One person's face over consecutive frames: boxes float64 [n, 4] from frame `first` on, `seen` of them detected."""
+    """A face over consecutive frames: boxes float64 [n, 4] from frame `first` on, `seen` of them detected."""
 
     first: int
     boxes: np.ndarray

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
 from avbench.clip import Clip
-from avbench.errors import NotApplicable, SampleError
+from avbench.errors import NotApplicable
 from avbench.features import Context, Encoder, Feature, View
 from avbench.metric import Track, sample_metric
 from avbench.metrics.faces import (
@@ -85,7 +85,7 @@ class DetectorFrames(View):
         height, width = clip.need_video().frames.shape[1:3]
         clip.need_audio()
         if min(height, width) < SMALLEST:
-            raise SampleError("video.too_small", f"{width}x{height}; faces are looked for from {SMALLEST} pixels on")
+            raise NotApplicable("face_too_small", f"{width}x{height}; faces are looked for from {SMALLEST} pixels on")
         frames = material(clip, self.copy).frames()
         small = [cv2.resize(f, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_LINEAR) for f in frames]
         return np.stack(small)
@@ -262,9 +262,15 @@ def per_track(tracks: dict[str, np.ndarray], lips: np.ndarray, sound: np.ndarray
     return [lag_distances(seen, heard) for seen, heard in zip(np.split(lips, ends), np.split(sound, ends))]
 
 
+PAPER = "Chung and Zisserman 2016 (SyncNet)"
+
+
 class Clean:
     """What our default sees: the decoded clip itself."""
 
+    protocol: ClassVar[str] = ""
+    source: ClassVar[str] = PAPER
+    differs: ClassVar[tuple[str, ...]] = ()
     tracks, lips, sound = features_of(CLEAN)
 
     def syncs(self, tracks: dict[str, np.ndarray], lips: np.ndarray, sound: np.ndarray) -> list[Sync]:
@@ -291,15 +297,33 @@ def confidence_over_time(distances: np.ndarray, first: int) -> tuple[np.ndarray,
     return (first + WINDOW // 2 + np.arange(len(own))) / FPS, own
 
 
+COPIED = "frames are read from JPEGs of a copy in {}, sound from its WAV; losses are part of the score"
+STORED = "crops go through a further file ({}) and JPEGs of low quality"
+
+
 class SmallFaces(Clean):
     """As our default, with faces of any size."""
 
+    protocol = "small-faces"
+    differs = ("faces of any size are scored (ours: larger than 100 px)",)
     tracks, lips, sound = features_of(SMALL_FACES)
 
 
 class SyncNetPython(Clean):
     """What joonson/syncnet_python sees."""
 
+    protocol = "syncnet_python"
+    source = "joonson/syncnet_python 6efbb1c"
+    differs: ClassVar[tuple[str, ...]] = (
+        COPIED.format("AVI (MPEG-4, MP3)"),
+        "the MP3 encoder's delay makes the sound late by 1105 samples of the source's rate, empty chunks the picture "
+        "by one or two frames: together the sound is about 11 to 15 ms early",
+        STORED.format("AVI, MPEG-4"),
+        "a track needs more than 100 detections (4.04 s; ours: more than 50)",
+        "shots are cut at a difference of 30, in every nth pixel (scenedetect 0.5.1)",
+        "a silent track is scored",
+        "the reference gives one result per track; the value is their mean (ours: the track with the largest Sync-C)",
+    )
     tracks, lips, sound = features_of(SYNCNET_PYTHON)
 
     def chosen(self, found: list[Sync]) -> Sync:
@@ -311,39 +335,27 @@ class SyncNetPython(Clean):
 class LatentSync(SyncNetPython):
     """What the evaluation of bytedance/LatentSync sees."""
 
+    protocol = "latentsync"
+    source = "bytedance/LatentSync a229c39"
+    differs = (
+        COPIED.format("MP4 (H.264, AAC)"),
+        STORED.format("MP4, MPEG-4 and AAC"),
+        "a silent track is scored",
+        "the mean over all tracks (ours: the track with the largest Sync-C)",
+    )
     tracks, lips, sound = features_of(LATENTSYNC)
 
 
-PAPER = "Chung and Zisserman 2016 (SyncNet)"
-SOURCES = {
-    SmallFaces: PAPER,
-    SyncNetPython: "joonson/syncnet_python 6efbb1c",
-    LatentSync: "bytedance/LatentSync a229c39",
-}
-COPIED = (
-    "frames are read from JPEGs of a copy{}, sound from its WAV; the copy is made here from decoded pictures, so its luma "
-    "is about one level darker than the reference's"
-)
-DIFFERS = {
-    SmallFaces: ("faces of any size are scored (ours: larger than 100 px)",),
-    SyncNetPython: (
-        COPIED.format(" in AVI (MPEG-4, MP3)"),
-        "the MP3 encoder's delay makes the sound late by 1105 samples, empty chunks the picture by one or two frames: "
-        "together the sound is about 11 to 15 ms early",
-        "crops go through a further AVI and JPEGs of low quality",
-        "a track needs more than 100 detections (4.04 s)",
-        "shots are cut at a difference of 30, in every nth pixel (scenedetect 0.5.1)",
-        "a silent track is scored",
-        "the reference gives one result per track; the value is their mean",
-    ),
-    LatentSync: (
-        COPIED.format(" in MP4 (H.264, AAC)"),
-        "crops go through a further MP4 (MPEG-4, AAC) and JPEGs of low quality",
-        "a silent track is scored",
-        "the mean over all tracks (ours: the track with the largest Sync-C)",
-    ),
-}
-PROTOCOLS = {SmallFaces: "small-faces", SyncNetPython: "syncnet_python", LatentSync: "latentsync"}
+C = TypeVar("C", bound=Clean)
+
+
+def published(cls: type[C]) -> type[C]:
+    """Declare a pipeline joined with one of our metrics as that metric's published variant."""
+    card = next(vars(base)["card"] for base in cls.__mro__ if "card" in vars(base))
+    return sample_metric(
+        f"{card.id}@{cls.protocol}", version=card.version, better=card.better, unit=card.unit, range=card.range,
+        source=cls.source, differs=cls.differs, fields=dict(card.fields),
+    )(cls)  # fmt: skip
 
 
 C_FIELDS = {"mean": "mean over the tracks", "tracks": "face tracks scored", "side": "px, mean face size of the largest"}
@@ -404,3 +416,48 @@ class LipOffset(Clean):
         found = self.syncs(tracks, lips, sound)
         offset = self.chosen(found).offset
         return {"": abs(offset) / FPS, "frames": offset, "tracks": len(found)}
+
+
+@published
+class SyncCSmallFaces(SmallFaces, SyncC):
+    """Sync-C for faces of any size: generated scenes often show people at full length, with faces of 50 to 100 px."""
+
+
+@published
+class SyncDSmallFaces(SmallFaces, SyncD):
+    """Sync-D for faces of any size."""
+
+
+@published
+class LipOffsetSmallFaces(SmallFaces, LipOffset):
+    """Absolute offset in seconds between lips and voice, for faces of any size."""
+
+
+@published
+class SyncCSyncNetPython(SyncNetPython, SyncC):
+    """Sync-C (LSE-C) as the original SyncNet pipeline computes it."""
+
+
+@published
+class SyncDSyncNetPython(SyncNetPython, SyncD):
+    """Sync-D (LSE-D) as the original SyncNet pipeline computes it."""
+
+
+@published
+class LipOffsetSyncNetPython(SyncNetPython, LipOffset):
+    """Absolute offset in seconds between lips and voice as the original SyncNet pipeline finds it."""
+
+
+@published
+class SyncCLatentSync(LatentSync, SyncC):
+    """Sync-C as LatentSync's evaluation (also T2AV-Compass) computes it."""
+
+
+@published
+class SyncDLatentSync(LatentSync, SyncD):
+    """Sync-D on LatentSync's copies and tracks; its evaluation prints Sync-C and the offset alone."""
+
+
+@published
+class LipOffsetLatentSync(LatentSync, LipOffset):
+    """Absolute offset in seconds between lips and voice as LatentSync's evaluation finds it."""

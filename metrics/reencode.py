@@ -1,9 +1,9 @@
 """Copies of a clip as the published SyncNet pipelines make them before they look at it, losses included.
 
 joonson/syncnet_python 6efbb1c writes an AVI (MPEG-4 and MP3), dumps its frames as JPEG and its sound as WAV;
-bytedance/LatentSync a229c39 does the same through an MP4 (H.264 and AAC). Face crops then go through a further file. The
-steps shift sound against picture (an MP3 encoder's delay, which AVI cannot state) and cost quality, and published scores
-include both. Here the same encoders run in memory, through PyAV, and as one thread, so that a copy is reproducible.
+bytedance/LatentSync a229c39 does the same through an MP4 (H.264 and AAC). Face crops then go through a further file.
+The steps shift sound against picture (an MP3 encoder's delay, which AVI cannot state) and cost quality, and published
+scores include both. Here the same encoders run in memory, through PyAV, in one thread: a copy is reproducible.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -28,6 +28,7 @@ FPS, RATE = 25, 16000
 PER_FRAME = RATE // FPS  # samples
 BT709 = 1  # as containers number colour matrices
 QP2LAMBDA = 118  # FFmpeg's unit of quality scales
+LUMA_LOST = 1  # levels by which decoding to 8-bit RGB darkens (swscale rounds down)
 MP3_RATES = (48000, 44100, 32000, 24000, 22050, 16000)
 Kind = Literal["none", "avi", "mp4"]
 
@@ -71,17 +72,27 @@ RECIPES = {
     "mp4": Recipe("mp4", "libx264", "aac", (("crf", "23"),), ".mp4", "mp4v", lossy_crop_audio=True),
 }
 
-copies: WeakKeyDictionary[Clip, dict[Kind, Material]] = WeakKeyDictionary()
+
+@dataclass
+class Copies:
+    """The material made of one clip so far."""
+
+    known: dict[Kind, Material] = field(default_factory=dict)
+    lock: Lock = field(default_factory=Lock)
+
+
+copies: WeakKeyDictionary[Clip, Copies] = WeakKeyDictionary()
 copies_lock = Lock()
 
 
 def material(clip: Clip, kind: Kind) -> Material:
     """The clip itself ("none") or a copy of it, made once per clip; gone with it."""
     with copies_lock:
-        known = copies.setdefault(clip, {})
-        if kind not in known:
-            known[kind] = itself(clip) if kind == "none" else copied(clip, RECIPES[kind])
-        return known[kind]
+        mine = copies.setdefault(clip, Copies())
+    with mine.lock:
+        if kind not in mine.known:
+            mine.known[kind] = itself(clip) if kind == "none" else copied(clip, RECIPES[kind])
+        return mine.known[kind]
 
 
 def sixteen_bits(samples: np.ndarray) -> np.ndarray:
@@ -179,13 +190,18 @@ def encoded(stream: Any, frames: Iterable[Any]) -> list[Any]:
 
 
 def yuv_frames(frames: np.ndarray, index: np.ndarray, size: tuple[int, int], colours: str) -> Iterator[Any]:
-    """Frames as 4:2:0, in the colour matrix of their source: a file without tags is then read as BT.601."""
+    """Frames as 4:2:0, in the colour matrix of their source: a file without tags is then read as BT.601.
+
+    The reference never leaves 4:2:0; what our way through RGB took from the luma is put back.
+    """
     import av
 
     height, width = size
     for place, i in enumerate(index):
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frames[i, :height, :width]), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace=colours)
+        rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(frames[i, :height, :width]), format="rgb24")
+        planes = rgb.reformat(format="yuv420p", dst_colorspace=colours).to_ndarray()
+        planes[:height] = np.minimum(planes[:height], 255 - LUMA_LOST) + LUMA_LOST
+        frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         frame.pts, frame.time_base = place, Fraction(1, FPS)
         yield frame
 
@@ -206,7 +222,7 @@ def decoded(file: bytes, kind: Literal["video", "audio"]) -> Iterator[Any]:
     """The frames of a file's video or audio."""
     import av
 
-    with av.open(io.BytesIO(file)) as container:
+    with av.open(io.BytesIO(file), "r") as container:
         yield from container.decode(**{kind: 0})
 
 

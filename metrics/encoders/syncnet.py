@@ -26,7 +26,7 @@ class FlatConv3d(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight.flatten(1, 2)
-        return F.conv2d(x, weight, self.bias, self.stride[1:], self.padding[1:])  # type: ignore[arg-type]
+        return F.conv2d(x, weight, self.bias, self.stride[1:], self.padding[1:])
 
 
 def lip_conv(inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, frames: int = 1) -> FlatConv3d:
