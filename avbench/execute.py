@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ CHUNK_CLIPS = 16  # enough to fill batches, few enough that progress is seen
 CPU_BATCH = 8  # larger batches gain nothing on a CPU and cost more padding
 Outcome = Value | SampleError
 Pair = tuple[Subject, Feature]
+FIRST_USE, USED = Lock(), set[Hashable]()
 
 
 @dataclass
@@ -81,6 +83,17 @@ class Counts:
                 mine[name] = mine.get(name, 0) + count
 
 
+@contextmanager
+def alone(what: Hashable) -> Iterator[None]:
+    """The first use of anything runs alone: of two threads that import lazily, one can meet half a module."""
+    if what in USED:
+        yield
+        return
+    with FIRST_USE:
+        yield
+    USED.add(what)
+
+
 class Networks:
     """Loaded encoders: each once, in a thread of their own, from when the work begins or else when first needed."""
 
@@ -100,7 +113,8 @@ class Networks:
         return self.loaded[encoder].result()
 
     def load(self, encoder: Encoder) -> Network:
-        return encoder.loader()(self.context(encoder))
+        with alone(("load", encoder)):
+            return encoder.loader()(self.context(encoder))
 
     def context(self, encoder: Encoder) -> Context:
         options = self.settings.options.get(encoder.name, {})
@@ -252,7 +266,8 @@ class Executor:
         try:
             needs = [self.need(one, need, results[one]) for need in view.requires]
             texts = [one.sample.get(name) for name in view.fields]
-            array = view(clip if view.media else None, *needs, *texts)  # type: ignore[arg-type]
+            with alone(type(view).__qualname__):
+                array = view(clip if view.media else None, *needs, *texts)  # type: ignore[arg-type]
         except SampleError as error:
             return error
         except (MemoryError, UserError):
@@ -277,7 +292,8 @@ class Executor:
             return view
         network = self.networks.get(pair[1].encoder)
         try:
-            return checked(network(view), pair[1].encoder)
+            with alone(pair[1].encoder):
+                return checked(network(view), pair[1].encoder)
         except SampleError as error:
             return error
         except (MemoryError, UserError):
@@ -324,7 +340,7 @@ class Executor:
             size = 1  # texts are padded to the longest of their batch, which would let neighbours into a value
         while True:
             try:
-                with torch.inference_mode():
+                with torch.inference_mode(), alone(encoder):
                     return self.forward(encoder, network, items, size)
             except (torch.OutOfMemoryError, MemoryError) as error:
                 if size == 1:
