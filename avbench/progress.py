@@ -13,7 +13,7 @@ class Progress(Protocol):
 
     def note(self, text: str) -> None: ...
     def start(self, total: int, summary: Mapping[str, Any]) -> None: ...
-    def phase(self, name: str, total: int) -> None: ...
+    def phase(self, name: str, total: int, unit: str = "clip") -> None: ...
     def step(self, name: str, problem: str = "") -> None: ...
 
 
@@ -26,7 +26,7 @@ class Silent:
     def start(self, total: int, summary: Mapping[str, Any]) -> None:
         pass
 
-    def phase(self, name: str, total: int) -> None:
+    def phase(self, name: str, total: int, unit: str = "clip") -> None:
         pass
 
     def step(self, name: str, problem: str = "") -> None:
@@ -39,7 +39,7 @@ class Plain:
     every = 30.0
 
     def __init__(self) -> None:
-        self.name, self.total, self.done, self.problems = "", 0, 0, 0
+        self.name, self.total, self.done, self.problems, self.unit = "", 0, 0, 0, "clip"
         self.began = self.said = time.monotonic()
 
     def note(self, text: str) -> None:
@@ -49,8 +49,8 @@ class Plain:
         self.note(headline(summary))
         self.phase("scoring", total)
 
-    def phase(self, name: str, total: int) -> None:
-        self.name, self.total, self.done, self.problems = name, total, 0, 0
+    def phase(self, name: str, total: int, unit: str = "clip") -> None:
+        self.name, self.total, self.done, self.problems, self.unit = name, total, 0, 0, unit
         self.began = self.said = time.monotonic()
 
     def step(self, name: str, problem: str = "") -> None:
@@ -63,7 +63,7 @@ class Plain:
             self.said = now
             rate = self.done / max(now - self.began, 1e-9)
             left = f", {(self.total - self.done) / rate:.0f} s left" if self.done < self.total else ""
-            self.note(f"{self.name}: {self.done}/{self.total}, {speed_words(rate)}{left}")
+            self.note(f"{self.name}: {self.done}/{self.total}, {speed_words(rate, self.unit)}{left}")
 
 
 class Live:
@@ -79,7 +79,7 @@ class Live:
             TimeRemainingColumn(), TextColumn("{task.fields[problems]}"), console=Console(stderr=True), transient=False,
         )  # fmt: skip
         self.task: Any = None
-        self.problems = 0
+        self.problems, self.unit = 0, "clip"
 
     def __enter__(self) -> Live:
         self.bars.start()
@@ -95,8 +95,8 @@ class Live:
         self.note(headline(summary))
         self.phase("scoring", total)
 
-    def phase(self, name: str, total: int) -> None:
-        self.problems = 0
+    def phase(self, name: str, total: int, unit: str = "clip") -> None:
+        self.problems, self.unit = 0, unit
         self.task = self.bars.add_task(name, total=total, rate="", problems="", visible=total > 0)
 
     def step(self, name: str, problem: str = "") -> None:
@@ -106,12 +106,12 @@ class Live:
         self.bars.advance(self.task)
         speed = self.bars.tasks[-1].finished_speed or self.bars.tasks[-1].speed
         told = f"{self.problems} with problems" if self.problems else ""
-        self.bars.update(self.task, rate=speed_words(speed) if speed else "", problems=told)
+        self.bars.update(self.task, rate=speed_words(speed, self.unit) if speed else "", problems=told)
 
 
-def speed_words(rate: float) -> str:
-    """Clips per second, or seconds per clip where that is slow."""
-    return f"{rate:.1f} clips/s" if rate >= 1 else f"{1 / rate:.1f} s/clip"
+def speed_words(rate: float, unit: str = "clip") -> str:
+    """Clips (or steps) per second, or seconds per clip where that is slow."""
+    return f"{rate:.1f} {unit}s/s" if rate >= 1 else f"{1 / rate:.1f} s/{unit}"
 
 
 def headline(summary: Mapping[str, Any]) -> str:

@@ -1,0 +1,1 @@
+"""Training of the reference models: configuration, data, objectives, the loop. Imports no torch."""
