@@ -148,21 +148,25 @@ def load_suite(name: str) -> Suite:
 
     `NAME=DIR` reads a public suite's files from a folder.
     """
+    path = Path(name).expanduser()
+    if path.suffix.lower() in FILES and path.is_file():
+        return load_file(path)
     from avbench.dataset import catalogue, load_public
     from avbench.registry import suites
 
-    name, _, folder = (
-        name.partition("=") if name.partition("=")[0].partition("/")[0] in suites.list() else (name, "", "")
-    )
-    path = Path(name).expanduser()
-    if path.suffix.lower() in FILES:
+    known, _, folder = name.partition("=")
+    base, _, subset = known.partition("/")
+    if folder and base in suites.list():
+        if base not in catalogue():
+            raise UserError(f"suite {base!r} reads no files; leave '={folder}' out")
+        found = load_public(base, Path(folder))
+    elif path.suffix.lower() in FILES:
         return load_file(path)
-    base, _, subset = name.partition("/")
-    if base not in suites.list() and path.exists():
+    elif path.exists() and name.partition("/")[0] not in suites.list():
         raise UserError(f"{path} is no suite file; give a .jsonl, .csv or .toml of prompts, or a suite's name")
-    if folder and base not in catalogue():
-        raise UserError(f"suite {base!r} reads no files; leave '={folder}' out")
-    found: Suite = load_public(base, Path(folder)) if folder else suites.get(base)
+    else:
+        base, _, subset = name.partition("/")
+        found = suites.get(base)
     return found.subset(subset) if subset else found
 
 

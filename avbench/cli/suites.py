@@ -82,12 +82,14 @@ def show_suite(
 ) -> None:
     """A suite, whole: what it is, subsets, protocol, metrics, sources, licence, files and whether they are here."""
     from avbench.dataset import catalogue, folder_of
-    from avbench.errors import MissingResource
+    from avbench.errors import MissingResource, UserError
     from avbench.suite import load_suite
 
     base, _, given = name.partition("=")
     card = catalogue().get(base.partition("/")[0])
     folder = data or (Path(given) if given else None)
+    if data and card is None:
+        raise UserError(f"suite {name!r} reads no files; leave --data out")
     try:
         suite = load_suite(f"{base}={folder}" if card and folder else name)
     except MissingResource:

@@ -55,6 +55,15 @@ def test_all_suites_of_the_design_are_there() -> None:
     assert set(MAKERS) == set(catalogue())
 
 
+def test_published_tables_speak_of_these_suites_and_subsets() -> None:
+    from avbench.baselines.published import tables
+
+    named = {(cell.suite, cell.subset) for table in tables() for row in table.rows for cell in row if cell.suite}
+    assert {suite for suite, _ in named} <= set(suites.list())
+    for suite, subset in named:
+        assert not subset or suite not in catalogue() or subset in catalogue()[suite].subsets, (suite, subset)
+
+
 @pytest.mark.parametrize("name", sorted(MAKERS))
 def test_cards_are_complete(name: str) -> None:
     card = catalogue()[name]
