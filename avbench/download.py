@@ -13,6 +13,7 @@ Progress = Callable[[int, int], None]
 BLOCK = 1 << 20
 TIMEOUT = 60  # seconds without an answer
 RANGE_NOT_SATISFIABLE = 416
+AT_ONCE = 8  # files of a repository
 
 
 def offline() -> bool:
@@ -67,20 +68,33 @@ def check(path: Path, sha256: str, source: str) -> None:
         raise UserError(f"{source}: sha256 is {found}, published is {sha256}; the file was removed")
 
 
-def fetch_hub(repo: str, name: str, folder: Path, revision: str = "", sha256: str = "", kind: str = "dataset") -> None:
-    """One file of a Hugging Face repository into `folder`, at the path it has there.
+def fetch_hub(repo: str, name: str, folder: Path, revision: str = "", sha256: str = "") -> None:
+    """Files of a dataset repository on the Hugging Face hub into `folder`, at the paths they have there.
 
-    name: the file's path in the repository; with a `*`, all files that match.
+    name: a file's path; with a `*`, all files that match. Its client continues and checks each of them.
+    Raises `MissingResource` where one cannot be had: a part of them is never taken for the whole.
     """
-    from huggingface_hub import hf_hub_download, snapshot_download
+    from concurrent.futures import ThreadPoolExecutor
+    from fnmatch import fnmatch
+
+    from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
+    def get(one: str) -> Path:
+        return Path(hf_hub_download(repo, one, repo_type="dataset", revision=revision or None, local_dir=folder))
+
     try:
-        if "*" in name:
-            snapshot_download(repo, repo_type=kind, revision=revision or None, local_dir=folder, allow_patterns=[name])
+        if "*" not in name:
+            check(get(name), sha256, f"{repo}: {name}")
             return
-        got = hf_hub_download(repo, name, repo_type=kind, revision=revision or None, local_dir=folder)
+        found = [
+            one for one in HfApi().list_repo_files(repo, repo_type="dataset", revision=revision or None)
+            if fnmatch(one, name) and ".." not in one.split("/")  # a listing is not trusted
+        ]  # fmt: skip
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(get, found))
     except (HfHubHTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise MissingResource(f"cannot fetch {name} from {repo}: {reason}") from None
-    check(Path(got), sha256, f"{repo}: {name}")
+    if not found:
+        raise MissingResource(f"cannot fetch {name} from {repo}: the repository holds no such files")

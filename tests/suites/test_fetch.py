@@ -23,7 +23,7 @@ from tests.conftest import bouncing
 from tests.suites import public_files as files
 
 COMMIT = "a" * 40
-HUB = "/datasets/JavisVerse/JavisBench/resolve/main/"
+HUB, VERSE = "/datasets/JavisVerse/JavisBench/resolve/main/", "/datasets/dorni/Verse-Bench"
 
 
 def run(*words: str | Path) -> Result:
@@ -161,25 +161,48 @@ def test_files_without_an_address_are_named(cache: Path) -> None:
     assert "did you mean: avsync15" in run("suites", "pull", "avsync1").output
 
 
-def test_pull_from_the_hub(cache: Path, world: type[World], tmp_path: Path) -> None:
-    """Its client reads the environment when it is imported, so this runs in a process of its own."""
-    files.javisbench(tmp_path / "made")
-    world.files[f"{HUB}JavisBench-mini.csv"] = (tmp_path / "made" / "JavisBench-mini.csv").read_bytes()
+def pulled(world: type[World], cache: Path, tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """`suites pull` from the server as a hub. Its client reads the environment when it is imported: its own process."""
     settings = {
         "HF_ENDPOINT": world.address, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "hf"),
         "HF_HUB_OFFLINE": "0", "AVBENCH_CACHE": str(cache),
     }  # fmt: skip
-    words = [sys.executable, "-m", "avbench", "suites", "pull", "javisbench-mini"]
-    done = subprocess.run(words, env={**os.environ, **settings}, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-m", "avbench", "suites", "pull", *words]
+    return subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=120)
+
+
+def test_pull_a_file_from_the_hub(cache: Path, world: type[World], tmp_path: Path) -> None:
+    files.javisbench(tmp_path / "made")
+    world.files[f"{HUB}JavisBench-mini.csv"] = (tmp_path / "made" / "JavisBench-mini.csv").read_bytes()
+    done = pulled(world, cache, tmp_path, "javisbench-mini")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "vanilla-max4s.pt: not here, optional" in done.stdout
     assert run("suites", "show", "javisbench-mini", "--json").exit_code == 0
     world.files.clear()
-    again = subprocess.run(
-        [*words, "--again"], env={**os.environ, **settings}, capture_output=True, text=True, timeout=120
-    )
+    again = pulled(world, cache, tmp_path, "javisbench-mini", "--again")
     assert again.returncode == 4 and "cannot fetch JavisBench-mini.csv" in again.stderr
     assert "Traceback" not in again.stderr
+
+
+def test_pull_folders_from_the_hub_and_what_they_lack(cache: Path, world: type[World], tmp_path: Path) -> None:
+    made = files.verse_bench(tmp_path / "made", (2, 2, 1))
+    names = [path.relative_to(made).as_posix() for path in sorted(made.rglob("*.*"))]
+    tree = [{"type": "file", "oid": "0" * 40, "size": (made / name).stat().st_size, "path": name} for name in names]
+    world.files |= {f"{VERSE}/resolve/main/{name}": (made / name).read_bytes() for name in names}
+    tree.append({**tree[0], "path": "set1/../../../outside.json"})  # never asked for
+    world.files[f"/api{VERSE}/tree/main"] = json.dumps(tree).encode()
+    place = cache / "data" / "verse-bench"
+    files.text(place / "set1" / "00000.json", "{}")  # of an earlier try; the hub is asked for the others
+    done = pulled(world, cache, tmp_path, "verse-bench")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not any("outside" in asked for asked in world.asked)
+    assert sorted(p.relative_to(place).as_posix() for p in place.glob("set*/*")) == names
+    assert json.loads((place / "set1" / "00000.json").read_text())["video_prompt"] == "picture 0"
+    assert "give 5 samples, published are 600" in run("suites", "show", "verse-bench").output
+    del world.files[f"{VERSE}/resolve/main/{names[-1]}"]
+    (place / names[-1]).unlink()
+    lacking = pulled(world, cache, tmp_path, "verse-bench")
+    assert lacking.returncode == 4 and "cannot fetch set3/* from dorni/Verse-Bench" in lacking.stderr
 
 
 def test_the_list_says_what_is_here(cache: Path) -> None:
