@@ -13,7 +13,7 @@ from avbench.errors import UserError
 
 
 class LoRALinear(nn.Module):
-    """A frozen linear layer plus (alpha / r) B A x. A starts as nn.Linear does and B at 0, so nothing changes at first."""
+    """A frozen linear layer plus (alpha / r) B A x. A starts as nn.Linear does and B at 0: nothing changes at first."""
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float, dropout: float = 0.0) -> None:
         super().__init__()
@@ -22,6 +22,7 @@ class LoRALinear(nn.Module):
         self.lora_B = nn.Linear(rank, base.out_features, bias=False, device=base.weight.device, dtype=base.weight.dtype)
         nn.init.zeros_(self.lora_B.weight)
         self.scale, self.dropout = alpha / rank, nn.Dropout(dropout)
+        self.train(base.training)  # a model in eval mode stays there, and drops nothing
 
     @property
     def weight(self) -> Tensor:

@@ -68,7 +68,7 @@ def av_dpo_loss(
 
 
 def star_dpo_loss(pair: Preference, beta: float = 2000.0, half: bool = True) -> Tensor:
-    """-log sigmoid(-beta gap) + the winner's flow loss. The supplement gives no beta; TangoFlux's 2000 with 0.5 is used."""
+    """-log sigmoid(-beta gap) + the winner's flow loss. The supplement gives no beta; TangoFlux has 2000 with 0.5."""
     return -logsigmoid(-(0.5 if half else 1.0) * beta * pair.gap).mean() + pair.policy_w.mean()
 
 
@@ -120,7 +120,7 @@ def pareto_pairs(scores: Mapping[str, np.ndarray]) -> list[tuple[int, int, int]]
 def star_pairs(
     semantic: np.ndarray, temporal: np.ndarray, ratio: tuple[float, float] = (1, 1)
 ) -> list[tuple[int, int, int]]:
-    """(prompt, best, worst) of N candidates by ratio-weighted ImageBind and synchrony rewards, [P, N] each, high is good.
+    """(prompt, best, worst) of N candidates by ratio-weighted ImageBind and synchrony rewards, [P, N], high is good.
 
     Rewards are normalised over the whole pool (the supplement does not say over what). Ties go to the first candidate;
     a prompt whose candidates all tie is dropped.

@@ -7,12 +7,14 @@ the head. On integer ids it equals diffusers' `WanRotaryPosEmbed` and `FluxPosEm
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from torch import Tensor
 
 Table = tuple[Tensor, Tensor]
+turns: Any = get_1d_rotary_pos_embed  # its types leave tensors out
 TA_ROPE = ("vanilla", "interpolate", "interleave", "interleave_offset")
 
 
@@ -28,9 +30,7 @@ def rope_table(ids: Tensor, axes: Sequence[int], theta: float = 1e4) -> Table:
     Frequencies and angles are float64, ids float32, as in diffusers.
     """
     bands = [
-        get_1d_rotary_pos_embed(
-            width, ids[:, axis].float(), theta, use_real=True, repeat_interleave_real=True, freqs_dtype=torch.float64
-        )
+        turns(width, ids[:, axis].float(), theta, use_real=True, repeat_interleave_real=True, freqs_dtype=torch.float64)
         for axis, width in enumerate(axes)
     ]
     cos = torch.cat([cos for cos, _ in bands], dim=1)[None, :, None]
@@ -41,7 +41,8 @@ def rope_table(ids: Tensor, axes: Sequence[int], theta: float = 1e4) -> Table:
 def half_split_table(length: int, width: int, device: torch.device) -> Table:
     """Stable Audio's table over positions 0 ... length - 1: [length, width] each, halves instead of pairs."""
     ids = torch.arange(length, device=device, dtype=torch.float32)
-    return get_1d_rotary_pos_embed(width, ids, use_real=True, repeat_interleave_real=False)
+    table: Table = turns(width, ids, use_real=True, repeat_interleave_real=False)
+    return table
 
 
 def rotate(x: Tensor, table: Table | None) -> Tensor:

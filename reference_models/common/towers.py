@@ -7,10 +7,9 @@ so a tower run through these pieces gives the very bits that it gives alone.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from diffusers import FluxTransformer2DModel, StableAudioDiTModel, WanTransformer3DModel
 from diffusers.models.transformers.transformer_wan import WanAttention
 from torch import Tensor, nn
 
@@ -18,6 +17,8 @@ from avbench.reference_models.common.attention import heads, sdpa
 from avbench.reference_models.common.rope import Table, half_split_table, rope_table, rotate, video_ids, wan_axes
 
 Grid = tuple[int, int, int]
+Three = tuple[Tensor, Tensor, Tensor]
+Part = Any  # a transformer of diffusers, or a piece of one: its types do not tell what sub-modules it has
 
 
 class Embedded(NamedTuple):
@@ -30,7 +31,7 @@ class Embedded(NamedTuple):
     rope: Table | None = None
 
 
-def wan_grid(wan: WanTransformer3DModel, x: Tensor) -> Grid:
+def wan_grid(wan: Part, x: Tensor) -> Grid:
     """Tokens along time, height and width of latents x [B, C, F, H, W]."""
     (pt, ph, pw), (frames, height, width) = wan.config.patch_size, x.shape[2:]
     if frames % pt or height % ph or width % pw:
@@ -38,26 +39,26 @@ def wan_grid(wan: WanTransformer3DModel, x: Tensor) -> Grid:
     return frames // pt, height // ph, width // pw
 
 
-def wan_condition(wan: WanTransformer3DModel, t: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def wan_condition(wan: Part, t: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """t [B] or per token [B, N] in 0 ... 1, text [B, M, D] -> context, temb, modulation [B, (N,) 6, C]."""
     count = t.shape[1] if t.ndim == 2 else None
     temb, modulation, context, _ = wan.condition_embedder(1000 * t.flatten(), text, None, timestep_seq_len=count)
     return context, temb, modulation.unflatten(-1, (6, -1))
 
 
-def wan_rope(wan: WanTransformer3DModel, grid: Grid, time_scale: float = 1.0) -> Table:
+def wan_rope(wan: Part, grid: Grid, time_scale: float = 1.0) -> Table:
     """Wan's own table; `time_scale` stretches its time ids (AVFullDiT's "expand video")."""
     ids = video_ids(*grid, device=wan.proj_out.weight.device)
     ids[:, 0] *= time_scale
     return rope_table(ids, wan_axes(wan.config.attention_head_dim))
 
 
-def wan_patchify(wan: WanTransformer3DModel, x: Tensor) -> Tensor:
+def wan_patchify(wan: Part, x: Tensor) -> Tensor:
     """Latents [B, C, F, H, W] -> tokens [B, N, D]."""
     return wan.patch_embedding(x).flatten(2).transpose(1, 2).contiguous()
 
 
-def wan_embed(wan: WanTransformer3DModel, x: Tensor, t: Tensor, text: Tensor, time_scale: float = 1.0) -> Embedded:
+def wan_embed(wan: Part, x: Tensor, t: Tensor, text: Tensor, time_scale: float = 1.0) -> Embedded:
     """Everything before the first block."""
     rope = wan_rope(wan, wan_grid(wan, x), time_scale)
     tokens = wan_patchify(wan, x)
@@ -81,7 +82,7 @@ def gated(h: Tensor, update: Tensor, gate: Tensor) -> Tensor:
     return (h.float() + update * gate).type_as(h)
 
 
-def wan_qkv(attn: nn.Module, x: Tensor, rope: Table | None, context: Tensor | None = None) -> tuple[Tensor, ...]:
+def wan_qkv(attn: Part, x: Tensor, rope: Table | None, context: Tensor | None = None) -> Three:
     """Normalised, rotated q, k, v, [B, N, H, D] each; keys and values from `context` where given."""
     source = x if context is None else context
     q, k, v = attn.norm_q(attn.to_q(x)), attn.norm_k(attn.to_k(source)), attn.to_v(source)
@@ -89,24 +90,24 @@ def wan_qkv(attn: nn.Module, x: Tensor, rope: Table | None, context: Tensor | No
     return rotate(q, rope), rotate(k, rope), v
 
 
-def project(attn: nn.Module, x: Tensor) -> Tensor:
+def project(attn: Part, x: Tensor) -> Tensor:
     """The output projection of a Wan attention."""
     return attn.to_out[1](attn.to_out[0](x))
 
 
-def wan_cross(block: nn.Module, h: Tensor, context: Tensor) -> Tensor:
+def wan_cross(block: Part, h: Tensor, context: Tensor) -> Tensor:
     """Text cross-attention with its residual."""
     return h + block.attn2(block.norm2(h.float()).type_as(h), context, None, None)
 
 
 def wan_ffn(
-    block: nn.Module, h: Tensor, shift: Tensor, scale: Tensor, gate: Tensor, ffn: nn.Module | None = None
+    block: Part, h: Tensor, shift: Tensor, scale: Tensor, gate: Tensor, *, ffn: nn.Module | None = None
 ) -> Tensor:
     """Feed-forward with its residual; `ffn` replaces the block's own."""
     return gated(h, (ffn or block.ffn)(modulated(block.norm3, h, shift, scale)).float(), gate)
 
 
-def wan_block(block: nn.Module, h: Tensor, e: Embedded, interact: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+def wan_block(block: Part, h: Tensor, e: Embedded, interact: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """A whole block; `interact` sees the tokens between text cross-attention and feed-forward."""
     if interact is None:
         return block(h, e.context, e.modulation, e.rope)
@@ -115,20 +116,20 @@ def wan_block(block: nn.Module, h: Tensor, e: Embedded, interact: Callable[[Tens
     return wan_ffn(block, interact(wan_cross(block, h, e.context)), shift2, scale2, gate2)
 
 
-def wan_self(block: nn.Module, h: Tensor, e: Embedded) -> tuple[Tensor, tuple[Tensor, ...]]:
+def wan_self(block: Part, h: Tensor, e: Embedded) -> tuple[Tensor, Three]:
     """Self-attention with its residual -> tokens and the feed-forward's modulation rows."""
-    shift, scale, gate, *rest = rows(block.scale_shift_table, e.modulation)
+    shift, scale, gate, shift2, scale2, gate2 = rows(block.scale_shift_table, e.modulation)
     out = block.attn1(modulated(block.norm1, h, shift, scale), None, None, e.rope)
-    return gated(h, out, gate), tuple(rest)
+    return gated(h, out, gate), (shift2, scale2, gate2)
 
 
-def wan_until_ffn(block: nn.Module, h: Tensor, e: Embedded) -> tuple[Tensor, tuple[Tensor, ...]]:
+def wan_until_ffn(block: Part, h: Tensor, e: Embedded) -> tuple[Tensor, Three]:
     """Self-attention and text cross-attention."""
     h, rest = wan_self(block, h, e)
     return wan_cross(block, h, e.context), rest
 
 
-def wan_project(wan: WanTransformer3DModel, h: Tensor, temb: Tensor) -> Tensor:
+def wan_project(wan: Part, h: Tensor, temb: Tensor) -> Tensor:
     """Final modulation and projection: tokens [B, N, C] -> patches [B, N, P]."""
     if temb.ndim == 3:
         shift, scale = (wan.scale_shift_table.unsqueeze(0) + temb.unsqueeze(2)).unbind(2)
@@ -137,7 +138,7 @@ def wan_project(wan: WanTransformer3DModel, h: Tensor, temb: Tensor) -> Tensor:
     return wan.proj_out(modulated(wan.norm_out, h, shift, scale))
 
 
-def wan_head(wan: WanTransformer3DModel, h: Tensor, temb: Tensor, grid: Grid) -> Tensor:
+def wan_head(wan: Part, h: Tensor, temb: Tensor, grid: Grid) -> Tensor:
     """Tokens -> latents [B, C, F, H, W]."""
     return unpatchify(wan_project(wan, h, temb), grid, wan.config.patch_size)
 
@@ -159,7 +160,7 @@ class FluxEmbedded(NamedTuple):
     temb: Tensor
 
 
-def flux_embed(flux: FluxTransformer2DModel, x: Tensor, t: Tensor, text: Tensor, pooled: Tensor) -> FluxEmbedded:
+def flux_embed(flux: Part, x: Tensor, t: Tensor, text: Tensor, pooled: Tensor) -> FluxEmbedded:
     """x [B, L, C_a], t [B] in 0 ... 1, text [B, M, D], pooled [B, P]."""
     tokens = flux.x_embedder(x)
     temb = flux.time_text_embed(t.to(tokens.dtype) * 1000, pooled)
@@ -171,7 +172,7 @@ def flux_table(rope: Table) -> Table:
     return rope[0][0, :, 0], rope[1][0, :, 0]
 
 
-def flux_head(flux: FluxTransformer2DModel, h: Tensor, temb: Tensor) -> Tensor:
+def flux_head(flux: Part, h: Tensor, temb: Tensor) -> Tensor:
     """Audio tokens -> [B, L, C_a]."""
     return flux.proj_out(flux.norm_out(h, temb))
 
@@ -185,7 +186,7 @@ class SAOEmbedded(NamedTuple):
     rope: Table
 
 
-def sao_embed(sao: StableAudioDiTModel, x: Tensor, t: Tensor, text: Tensor, glob: Tensor) -> SAOEmbedded:
+def sao_embed(sao: Part, x: Tensor, t: Tensor, text: Tensor, glob: Tensor) -> SAOEmbedded:
     """x [B, L, C_a], t [B] in 0 ... 1, text [B, M, D], glob [B, 1, G]."""
     context = sao.cross_attention_proj(text)
     temb = sao.timestep_proj(sao.time_proj(t.to(x.dtype)))
@@ -196,12 +197,12 @@ def sao_embed(sao: StableAudioDiTModel, x: Tensor, t: Tensor, text: Tensor, glob
     return SAOEmbedded(tokens, context, temb, half_split_table(tokens.shape[1], width, x.device))
 
 
-def sao_block(block: nn.Module, h: Tensor, e: SAOEmbedded) -> Tensor:
+def sao_block(block: Part, h: Tensor, e: SAOEmbedded) -> Tensor:
     """A whole Stable Audio block."""
     return block(hidden_states=h, encoder_hidden_states=e.context, rotary_embedding=e.rope)
 
 
-def sao_head(sao: StableAudioDiTModel, h: Tensor) -> Tensor:
+def sao_head(sao: Part, h: Tensor) -> Tensor:
     """Tokens -> [B, L, C_a], the global token dropped."""
     x = sao.proj_out(h).transpose(1, 2)[:, :, 1:]
     return (sao.postprocess_conv(x) + x).transpose(1, 2)
@@ -240,13 +241,13 @@ def audio_patch(channels: int, dim: int, multiple: int = 256) -> nn.Sequential:
 
 def reader(dim: int, source: int, count: int) -> WanAttention:
     """A cross-attention of `count` heads from `source` to `dim` whose output starts at 0."""
-    attn = WanAttention(dim, count, dim // count, eps=1e-6, cross_attention_dim_head=dim // count)
+    attn: Part = WanAttention(dim, count, dim // count, eps=1e-6, cross_attention_dim_head=dim // count)
     attn.to_k, attn.to_v = nn.Linear(source, dim), nn.Linear(source, dim)
     nn.init.zeros_(attn.to_out[0].weight)
     nn.init.zeros_(attn.to_out[0].bias)
     return attn
 
 
-def full_cross(attn: nn.Module, q_source: Tensor, context: Tensor) -> Tensor:
+def full_cross(attn: Part, q_source: Tensor, context: Tensor) -> Tensor:
     """Cross-attention of a `WanAttention` over all of `context`, output projection included."""
     return project(attn, sdpa(*wan_qkv(attn, q_source, None, context)))

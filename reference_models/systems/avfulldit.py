@@ -80,6 +80,8 @@ class AVFullDiT(nn.Module):
 
     audio_path = "linear"
     audio_layout = "tokens"
+    video: towers.Part
+    audio: towers.Part
 
     def __init__(
         self,
@@ -187,9 +189,9 @@ class AVFullDiT(nn.Module):
 
 
 def joint_block(
-    video: nn.Module,
-    audio: nn.Module,
-    link: nn.Module,
+    video: towers.Part,
+    audio: towers.Part,
+    link: towers.Part,
     h: Tensor,
     a: Tensor,
     ev: towers.Embedded,
@@ -217,7 +219,7 @@ def joint_block(
     return h, a + gate_a.unsqueeze(1) * update
 
 
-def widened_qkv(attn: nn.Module, link: nn.Module, n: Tensor, rope: Table, count: int) -> tuple[Tensor, ...]:
+def widened_qkv(attn: towers.Part, link: towers.Part, n: Tensor, rope: Table, count: int) -> towers.Three:
     """Audio's pretrained heads followed by its new ones; both share the tower's per-head norms."""
     q, k, v = (
         heads(torch.cat([old(n), new(n)], dim=-1), count)
@@ -227,9 +229,9 @@ def widened_qkv(attn: nn.Module, link: nn.Module, n: Tensor, rope: Table, count:
 
 
 def cross_block(
-    video: nn.Module,
-    audio: nn.Module,
-    link: nn.Module,
+    video: towers.Part,
+    audio: towers.Part,
+    link: towers.Part,
     h: Tensor,
     a: Tensor,
     ev: towers.Embedded,

@@ -84,7 +84,7 @@ class Fusion(nn.Module):
         self.k, self.v = nn.Linear(source, dim), nn.Linear(source, dim)
         self.norm_ctx, self.norm_k = nn.LayerNorm(source, eps=1e-6), nn.RMSNorm(dim, eps=1e-6)
 
-    def forward(self, block: nn.Module, h: Tensor, e: towers.Embedded, other: Tensor, rope_other: Table) -> Tensor:
+    def forward(self, block: towers.Part, h: Tensor, e: towers.Embedded, other: Tensor, rope_other: Table) -> Tensor:
         """Text and fused cross-attention share q and the output projection; their results are added."""
         attn, other = block.attn2, self.norm_ctx(other)
         q, k, v = towers.wan_qkv(attn, block.norm2(h.float()).type_as(h), None, e.context)
@@ -95,18 +95,21 @@ class Fusion(nn.Module):
 class Harmony(nn.Module):
     """A Wan video tower and a Wan audio tower, a GLDI layer (or Ovi's fusion) in every block.
 
-    video, audio: configurations of `WanTransformer3DModel`, as many blocks each. The audio tower has patch (1, 1, 1) and
-    Ovi's convolutional embedding; only its time band turns, by `audio_scale` per latent (None: T_v / T_a of the call).
+    video, audio: configurations of `WanTransformer3DModel`, as many blocks each. The audio tower has patch (1, 1, 1)
+    and Ovi's convolutional embedding; only its time band turns, by `audio_scale` per latent (None: T_v / T_a of the
+    call; Ovi's weights: 0.19676).
     window: reach of the local attention in video latents, in both directions: |j T_v / T_a - i| <= window. The paper
     does not give it. ref_tokens: learned tokens that stand for a reference where none is given.
     interaction: "gldi" or "ovi". multiple: rounding of the convolutional embedding's width.
 
     Choices where nothing decides: GLDI stands after text cross-attention and before the feed-forward, has no gate, and
-    its output projections start at 0; reference ids are -L_r ... -1, so that the target starts at 0 with or without one.
+    its output projections start at 0; reference ids are -L_r ... -1, so the target starts at 0 with or without one.
     """
 
     audio_path = "linear"
     audio_layout = "tokens"
+    video: towers.Part
+    audio: towers.Part
 
     def __init__(
         self,
@@ -197,7 +200,8 @@ class Harmony(nn.Module):
         frames, length = grid[0], a.shape[1] - skip
         link = Windows(frames, length, self.window, grid, self.video, self.audio)
         assert isinstance(self.interaction, nn.ModuleList)
-        for video, audio, layer in zip(self.video.blocks, self.audio.blocks, self.interaction):
+        layers: zip[tuple[Any, Any, Any]] = zip(self.video.blocks, self.audio.blocks, self.interaction)
+        for video, audio, layer in layers:
             h, rows_v = towers.wan_until_ffn(video, h, ev)
             a, rows_a = towers.wan_until_ffn(audio, a, ea)
             if not isolate:
@@ -215,7 +219,8 @@ class Harmony(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         h, a = ev.tokens, ea.tokens
         assert ev.rope is not None and ea.rope is not None and isinstance(self.interaction, nn.ModuleDict)
-        fusions = zip(self.interaction["video"], self.interaction["audio"])  # type: ignore[arg-type]
+        both = [self.interaction[name] for name in ("video", "audio")]
+        fusions: zip[tuple[Fusion, Fusion]] = zip(*both)
         for video, audio, (to_v, to_a) in zip(self.video.blocks, self.audio.blocks, fusions):
             if isolate:
                 h, a = towers.wan_block(video, h, ev), towers.wan_block(audio, a, ea)
@@ -241,8 +246,8 @@ class Windows:
         length: int,
         reach: float,
         grid: towers.Grid,
-        video: WanTransformer3DModel,
-        audio: WanTransformer3DModel,
+        video: towers.Part,
+        audio: towers.Part,
     ) -> None:
         device = video.proj_out.weight.device
         i, j = (torch.arange(n, device=device, dtype=torch.float32) for n in (frames, length))

@@ -1,8 +1,9 @@
 """JavisDiT++: one Wan transformer over video and audio tokens, with a feed-forward of its own for each.
 
-Source: "JavisDiT++: Unified Modeling and Optimization for Joint Audio-Video Generation" (arXiv 2602.19163); released as
-JavisDiT-v1.0 (JavisVerse/JavisDiT b505b37). Audio is AudioLDM2's mel latent. Where paper and release differ, the release
-is the default and the paper an argument. The released model returns x0 - eps; here, as everywhere, it is eps - x0.
+Source: "JavisDiT++: Unified Modeling and Optimization for Joint Audio-Video Generation" (arXiv 2602.19163); released
+as JavisDiT-v1.0 (JavisVerse/JavisDiT b505b37). Audio is AudioLDM2's mel latent. Where paper and release differ, the
+release is the default and the paper an argument. The released model returns x0 - eps; here it is eps - x0, as
+everywhere.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class JavisDiTPP(nn.Module):
 
     audio_path = "linear"
     audio_layout = "grid"
+    video: towers.Part
 
     def __init__(
         self,
@@ -60,7 +62,8 @@ class JavisDiTPP(nn.Module):
         init_seed: int = 0,
     ) -> None:
         super().__init__()
-        self.patch, self.ta_rope, self.ta_rule, self.shared_ffn = tuple(audio_patch), ta_rope, ta_rule, shared_ffn
+        self.patch = (audio_patch[0], audio_patch[1])
+        self.ta_rope, self.ta_rule, self.shared_ffn = ta_rope, ta_rule, shared_ffn
         ta_rope_ids(ta_rope, (1, 1, 1), (1, 1), ta_rule)  # refuses unknown choices
         with seeded(init_seed, "init_video"):
             self.video = WanTransformer3DModel(**video)
@@ -68,7 +71,7 @@ class JavisDiTPP(nn.Module):
         with seeded(init_seed, "init_a"):
             self.audio_patch = nn.Conv2d(audio_channels, dim, self.patch, self.patch)
             nn.init.xavier_uniform_(self.audio_patch.weight.view(dim, -1))
-            nn.init.zeros_(self.audio_patch.bias)
+            nn.init.zeros_(self.audio_patch.get_parameter("bias"))
             self.audio_proj_out = nn.Linear(dim, audio_channels * self.patch[0] * self.patch[1])
             nn.init.zeros_(self.audio_proj_out.weight)
             nn.init.zeros_(self.audio_proj_out.bias)
@@ -134,7 +137,7 @@ class JavisDiTPP(nn.Module):
     def _block(
         self,
         i: int,
-        block: nn.Module,
+        block: towers.Part,
         h: Tensor,
         count: int,
         ev: towers.Embedded,
@@ -152,7 +155,7 @@ class JavisDiTPP(nn.Module):
         h = towers.wan_cross(block, towers.gated(h, towers.project(block.attn1, out), gate), ev.context)
         ffn = None if self.shared_ffn else self.audio_ffn[i]
         video = towers.wan_ffn(block, h[:, :count], *video_rows)
-        audio = towers.wan_ffn(block, h[:, count:], *towers.rows(self.audio_tables[i], audio_rows), ffn)
+        audio = towers.wan_ffn(block, h[:, count:], *towers.rows(self.audio_tables[i], audio_rows), ffn=ffn)
         return torch.cat([video, audio], dim=1)
 
     def _audio_head(self, a: Tensor, temb: Tensor, bands: tuple[int, int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Shared by the tests of the reference models: fixed draws, conditions of the small models, goldens of released code."""
+"""Shared by the tests of the reference models: fixed draws, conditions of small models, goldens of released code."""
 
 from __future__ import annotations
 

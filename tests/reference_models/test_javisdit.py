@@ -125,8 +125,8 @@ def test_variants_run(ta_rope: str) -> None:
 
 
 def losses() -> dict[str, Preference]:
-    w, l = torch.tensor([1.0, 2.0]), torch.tensor([1.5, 1.0])
-    return {name: Preference(w, l, w, l) for name in ("video", "audio")}
+    won, lost = torch.tensor([1.0, 2.0]), torch.tensor([1.5, 1.0])
+    return {name: Preference(won, lost, won, lost) for name in ("video", "audio")}
 
 
 BETA = {"video": 3000.0, "audio": 1000.0}
@@ -145,10 +145,10 @@ def test_dpo_at_the_start() -> None:  # J5
 def test_dpo_prefers_the_winner(coupling: str) -> None:  # J6
     policy = {name: [torch.tensor([1.0], requires_grad=True) for _ in "wl"] for name in BETA}
     fixed = torch.tensor([1.0])
-    pairs = {name: Preference(w, l, fixed, fixed) for name, (w, l) in policy.items()}
+    pairs = {name: Preference(won, lost, fixed, fixed) for name, (won, lost) in policy.items()}
     av_dpo_loss(pairs, BETA, coupling, flow_weight=0).backward()
-    for w, l in policy.values():
-        assert w.grad is not None and l.grad is not None and w.grad.item() > 0 > l.grad.item()
+    for won, lost in policy.values():
+        assert won.grad is not None and lost.grad is not None and won.grad.item() > 0 > lost.grad.item()
     better = Preference(torch.tensor([0.5, 1.0]), torch.tensor([1.0, 0.5]), torch.ones(2), torch.ones(2))
     assert better.accuracy.item() == 0.5
 

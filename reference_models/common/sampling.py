@@ -1,0 +1,89 @@
+"""One sampling loop for all systems: from noise at t = 1 to latents at t = 0, video and audio on one clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from avbench.reference_models.common.conditioning import Conditions, JointPrediction
+from avbench.reference_models.common.flow import PATHS, LinearPath, sigma_grid
+from avbench.reference_models.common.guidance import Denoiser, joint_cfg, sync_cfg
+
+GUIDANCE = ("cfg", "sync", "none")
+
+
+@dataclass(frozen=True)
+class SamplerSpec:
+    """How to sample.
+
+    steps: network evaluations. shift: of the grid, towards noise. s_v, s_a: guidance scales (1: none).
+    guidance: "cfg" (both captions dropped at once), "sync" (Harmony's SyncCFG) or "none".
+    """
+
+    steps: int = 50
+    shift: float = 5.0
+    s_v: float = 5.0
+    s_a: float = 4.5
+    guidance: str = "cfg"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.shift <= 0:
+            raise ValueError(f"sampler: steps and shift must be positive, not {self.steps} and {self.shift}")
+        if self.guidance not in GUIDANCE:
+            raise ValueError(f"sampler: guidance {self.guidance!r} is unknown; use one of {', '.join(GUIDANCE)}")
+
+
+@torch.no_grad()
+def sample(
+    model: Denoiser,
+    cond: Conditions,
+    null: Conditions,
+    spec: SamplerSpec,
+    eps_v: Tensor | None,
+    eps_a: Tensor | None,
+    audio_path: str = "linear",
+    mute: Tensor | None = None,
+    static: Tensor | None = None,
+    tell: Callable[[int], None] = lambda step: None,
+) -> JointPrediction:
+    """Latents from noise: eps_v [B, C, F, H, W], eps_a [B, L, C] or [B, C, T, M]; None for a modality that is not made.
+
+    Equal eps_v with and without eps_a: that is how twins are compared. Euler on the straight path, the exact rotation
+    on the cosine one. mute: latents of silence, for SyncCFG. static: latents of a still video for it; where None, the
+    first latent frame of the current estimate, held. tell: told of each step done.
+    """
+    paths = PATHS["linear"], PATHS[audio_path]
+    x: list[Tensor | None] = [eps_v, eps_a]
+    some = eps_v if eps_v is not None else eps_a
+    assert some is not None, "nothing to sample"
+    if spec.guidance == "sync" and (eps_v is None or eps_a is None or mute is None):
+        raise ValueError("SyncCFG needs video, audio and the latents of silence")
+    grid = sigma_grid(spec.steps, spec.shift).to(some)
+    last = None
+    for step, (now, then) in enumerate(pairwise(grid)):
+        t, s = now.expand(len(some)), then.expand(len(some))
+        t_v, t_a = (None if one is None else t for one in x)
+        if spec.guidance == "sync":
+            still = static if static is not None else held_first(x[0], last, t)
+            assert x[0] is not None and x[1] is not None and mute is not None and t_v is not None and t_a is not None
+            out = sync_cfg(model, x[0], x[1], t_v, t_a, cond, mute, still, spec.s_v, spec.s_a)
+        else:
+            scales = (spec.s_v, spec.s_a) if spec.guidance == "cfg" else (1.0, 1.0)
+            out = joint_cfg(model, x[0], x[1], t_v, t_a, cond, null, *scales)
+        x = [None if one is None or v is None else path.step(one, v, t, s) for path, one, v in zip(paths, x, out)]
+        last = out.video
+        tell(step)
+    return JointPrediction(x[0], x[1])
+
+
+def held_first(x_v: Tensor | None, last: Tensor | None, t: Tensor) -> Tensor:
+    """The first latent frame of the estimate of the clean video, repeated; of noise alone, a blank one."""
+    assert x_v is not None
+    if last is None:
+        return torch.zeros_like(x_v)
+    clean = LinearPath().clean(x_v, last, t)
+    return clean[:, :, :1].expand_as(x_v)
