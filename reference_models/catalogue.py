@@ -52,6 +52,20 @@ SYSTEMS: dict[str, System] = {
         },
         sampler={"steps": 50, "shift": 5.0, "s_v": 5.0, "s_a": 4.5, "guidance": "cfg"},
     ),
+    "bridgedit": System(
+        "avbench.reference_models.systems.bridgedit:BridgeDiT",
+        "BridgeDiT",
+        "arXiv 2510.03117",
+        {
+            "full": {"kind": "full"},
+            "additive": {"kind": "add"},
+            "v2a": {"kind": "v2a"},
+            "a2v": {"kind": "a2v"},
+            "separate": {"kind": "none"},
+        },
+        # shift and s_a are the released code's; the paper's table gives s_v alone
+        sampler={"steps": 50, "shift": 3.0, "s_v": 6.0, "s_a": 7.0, "guidance": "cfg"},
+    ),
     "javisdit": System(
         "avbench.reference_models.systems.javisdit:JavisDiTPP",
         "JavisDiT++",
