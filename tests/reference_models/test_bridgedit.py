@@ -17,10 +17,8 @@ from avbench.reference_models.common.flow import PATHS, flow_loss
 from avbench.reference_models.common.rope import half_split_table
 from avbench.reference_models.systems import bridgedit
 from avbench.reference_models.systems.bridgedit import KINDS, Bridge, BridgeDiT, frozen, load_released
-from tests.reference_models.parts import COND, T, X_V, draw
+from tests.reference_models.parts import COND, X_V, T, draw
 from tests.reference_models.parts import X_TOKENS as X_A
-
-MEETING = tuple(kind for kind in KINDS if kind != "none")
 
 
 def nano(**over: Any) -> BridgeDiT:
