@@ -62,7 +62,7 @@ class File:
     @property
     def source(self) -> str:
         """Where it comes from, in words."""
-        return self.url or (f"hf.co/datasets/{self.hf}" if self.hf else self.by_hand)
+        return self.url or (f"https://huggingface.co/datasets/{self.hf}" if self.hf else f"by hand: {self.by_hand}")
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,7 @@ def print_suite(facts: Mapping[str, Any]) -> None:
             typer.echo(wrapped(f"{key:<13}{plain(value)}", "", " " * 13))
     for one in facts.get("files", ()):
         size = f", {one['bytes'] / 1e6:,.1f} MB" if one["bytes"] else ""
-        typer.echo(f"\n  {one['path']} [{file_state(one)}]: {one['what']}{size}\n    from {one['source']}")
+        typer.echo(f"\n  {one['path']} [{file_state(one)}]: {one['what']}{size}\n    {one['source']}")
     if facts.get("unverified"):
         lines_of = "\n".join(wrapped(f"- {one}", "  ", "    ") for one in facts["unverified"])
         typer.echo(f"\nnot verified, or inferred:\n{lines_of}")
@@ -241,6 +241,9 @@ def pull_suite(
                 typer.echo(f"    by hand: {one.by_hand}")
     if lacking := absent(card, root):
         raise MissingResource(missing_message(card, root, lacking))
+    if not json:
+        chosen = f"{card.name}={root}" if data is not None else card.name
+        typer.echo(f"next: avbench eval --model MODEL --suite {chosen}")
 
 
 @command

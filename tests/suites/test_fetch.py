@@ -126,7 +126,8 @@ def test_a_part_that_is_already_whole_is_taken(
     part = tmp_path / "mine" / "MovieGenAudioBenchSfx.jsonl.part"
     part.parent.mkdir()
     part.write_bytes(body)
-    assert run("suites", "pull", "moviegen-audio", "--data", tmp_path / "mine").exit_code == 0
+    result = run("suites", "pull", "moviegen-audio", "--data", tmp_path / "mine")
+    assert result.exit_code == 0 and f"--suite moviegen-audio={tmp_path / 'mine'}" in result.stdout
     assert part.with_suffix("").read_bytes() == body
 
 
