@@ -15,6 +15,7 @@ import numpy as np
 from avbench.errors import NotComparable, SampleError
 from avbench.metric import Metric, Rows, features
 from avbench.recall import recall
+from avbench.references import reopened
 from avbench.run import Run
 from avbench.stats import holm, joint_resample_interval, paired, verdict
 
@@ -146,7 +147,7 @@ def set_row(a: Run, b: Run, metric: Metric, subset: str) -> Comparison:
         rows_a, rows_b, reference = shared_rows(a, b, metric, subset)
         first, second = float(metric.reduce(rows_a, reference)), float(metric.reduce(rows_b, reference))
         interval = joint_resample_interval(metric.reduce, rows_a, rows_b, reference, SEED)
-    except SampleError as error:
+    except (SampleError, NotComparable) as error:
         return blank(metric, subset, str(error))
     shown = interval is not None and (interval.low > 0 or interval.high < 0)
     return Comparison(
@@ -168,16 +169,34 @@ def shared_rows(a: Run, b: Run, metric: Metric, subset: str) -> tuple[Rows, Rows
     found = [stacked(metric, ids, (load(i, "sha256") for i in ids)) for load in loaders]
     if not metric.card.reference:
         return found[0], found[1], None
-    real = [(i, value) for i in sample_ids(a, subset) if (value := loaders[0](i, "reference_sha256"))]
-    if not real:
-        raise SampleError("set.no_reference", "the references' features are not in the store; score again")
-    reference = stacked(metric, [i for i, _ in real], (value for _, value in real))
+    reference = real_rows(a, b, metric, subset)
     if not metric.card.paired:
         return found[0], found[1], reference
     from avbench.score import aligned
 
-    first, real_rows = aligned(found[0], reference)
-    return first, aligned(found[1], reference)[0], real_rows
+    first, real = aligned(found[0], reference)
+    return first, aligned(found[1], reference)[0], real
+
+
+def real_rows(a: Run, b: Run, metric: Metric, subset: str) -> Rows:
+    """The references of both runs, from a pack or from the store; `NotComparable` where they are not the same."""
+    ids = sample_ids(a, subset)
+    packs = [reopened(run.manifest, metric.card.id) for run in (a, b)]
+    digests = [pack.digest if pack else [media_of(run)[i] for i in ids] for run, pack in zip((a, b), packs)]
+    if digests[0] != digests[1]:
+        raise NotComparable("the runs used different references; score both again with the same")
+    if packs[0] is not None:
+        return packs[0].rows(metric, ids)[0]
+    load = recall(a, metric)
+    real = [(i, value) for i in ids if (value := load(i, "reference_sha256"))]
+    if not real:
+        raise SampleError("set.no_reference", "the references' features are not in the store; score again")
+    return stacked(metric, [i for i, _ in real], (value for _, value in real))
+
+
+def media_of(run: Run) -> dict[str, str | None]:
+    """{sample id: digest of its real clip}."""
+    return {row["sample"]: row["reference_sha256"] for row in run.records("samples")}
 
 
 def sample_ids(run: Run, subset: str) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from avbench.errors import SampleError, UserError
+from avbench.errors import NotApplicable, NotComparable, SampleError, UserError
 from avbench.execute import Counts, Executor, Outcome, Settings
 from avbench.features import Feature
 from avbench.generator import AUDIO, ClipFile, Model, find_clips, generate_clips, load_model
@@ -18,9 +18,9 @@ from avbench.manifest import describe
 from avbench.metric import Metric, Rows, features
 from avbench.plan import Plan, Subject, encoders, needs_media, subjects
 from avbench.progress import Progress, Silent
-from avbench.references import References
+from avbench.references import References, given_pack, wants_reference
 from avbench.run import Journal, Run, model_folder, now, open_run, read_journal, update, write_table
-from avbench.score import Row, SetInputs, score, score_key, set_rows
+from avbench.score import Row, SetInputs, Side, score, score_key, set_rows
 from avbench.store import Store
 from avbench.suite import Sample, Suite, load_suite
 from avbench.weights import Located, locate_all
@@ -39,6 +39,8 @@ class Spec:
     out: Path = Path("runs")
     allow_failed: str = "0"
     fresh: bool = False
+    reference: Path | None = None
+    reference_frames: int | None = None
     settings: Settings = field(default_factory=Settings)
 
 
@@ -53,6 +55,7 @@ class Job:
     metrics: list[Metric]
     weights: dict[str, Located]
     store: Store
+    references: References
 
     @property
     def clips_folder(self) -> Path:
@@ -74,6 +77,7 @@ class Job:
             "precision": self.spec.settings.precision,
             "seed": self.spec.seed,
             "limit": self.spec.limit,
+            "reference": self.references.used(self.metrics),
         }  # fmt: skip
         digest = hashlib.sha256(json.dumps(one, sort_keys=True, default=str).encode()).hexdigest()
         return {"digest": digest, **one, "unverified_weights": [n for n, w in self.weights.items() if not w.verified]}
@@ -88,7 +92,12 @@ def resolve_spec(spec: Spec) -> Job:
     names = resolve(spec.metrics or suite.metrics)
     found = [metrics.get(name) for name in names]
     needed = {w for metric in found for e in encoders(features(metric).values()) for w in e.weights}
-    return Job(spec, suite, whole.digest, load_model(spec.model), found, locate_all(needed, spec.weights), Store())
+    references = References(
+        suite, whole.digest, given_pack(spec.suite, whole.name, spec.reference, spec.reference_frames)
+    )
+    model, weights = load_model(spec.model), locate_all(needed, spec.weights)
+    references.check(found, {name: one.sha256 for name, one in weights.items()}, spec.settings.precision)
+    return Job(spec, suite, whole.digest, model, found, weights, Store(), references)
 
 
 def evaluate(
@@ -106,7 +115,8 @@ def evaluate(
     suite:   name, or a .jsonl/.csv/.toml file.
     metrics: ids or groups, a list or comma-separated; the suite's own where empty.
     device:  "auto", "cpu" or "cuda:0".
-    options: the other fields of `Spec`; `precision`, `threads` and `ray` of `Settings`.
+    options: the other fields of `Spec` (`reference`: a feature pack that stands for the real clips); `precision`,
+             `threads` and `ray` of `Settings`.
     """
     chosen = [m.strip() for m in metrics.split(",") if m.strip()] if isinstance(metrics, str) else list(metrics)
     tuned = {key: options.pop(key) for key in ("precision", "threads", "ray") if key in options}
@@ -133,7 +143,8 @@ def perform(spec: Spec, progress: Progress) -> Run:
     """Carry out a specification. Interrupted at any point, the same call continues it."""
     job = resolve_spec(spec)
     allowed(spec.allow_failed, 1)
-    run, resumed = open_run(spec.out, {**job.manifest, "environment": describe(spec.settings)}, spec.fresh)
+    facts = {"environment": describe(spec.settings), "reference_file": job.references.file(spec.suite, job.metrics)}
+    run, resumed = open_run(spec.out, {**job.manifest, **facts}, spec.fresh)
     progress.note(f"{'resuming' if resumed else 'run'} {run.folder}")
     try:
         with Journal(run.journal) as journal:
@@ -183,12 +194,14 @@ class Evaluation:
         self.errors: dict[str, SampleError] = {}
         self.rows: dict[tuple[str, str], list[Row]] = {}
         self.recorded = {(r["sample"], r["metric"]): r for r in read_journal(run.journal) if "metric" in r}
-        self.references = References(job.suite, job.whole)
+        self.references = job.references
         files = self.clips()
         generated = subjects("generated", job.suite.samples, files)
-        sets = any(m.card.kind == "set" and m.card.reference for m in job.metrics)
-        real = subjects("reference", job.suite.samples, self.references.files(progress)) if sets else []
-        self.plan = Plan(job.metrics, [*generated, *real], job.store, job.weights, job.spec.settings.precision, DECODER)
+        against = [m for m in job.metrics if wants_reference(m) and self.references.pack(m) is None]
+        real = subjects("reference", job.suite.samples, self.references.files(progress)) if against else []
+        self.real = {one.sample.id: one for one in real}
+        precision = job.spec.settings.precision
+        self.plan = Plan(job.metrics, [*generated, *real], job.store, job.weights, precision, DECODER, against)
         self.generated = [self.with_error(one) for one in generated]
         self.plan.subjects = [*self.generated, *real]
 
@@ -283,7 +296,7 @@ class Evaluation:
         partial = job.spec.limit is not None or counts["ok"] < counts["expected"]
         update(
             self.run, status="partial" if partial else "complete", ended=now(), counts=counts,
-            allowed=allowed(job.spec.allow_failed, counts["expected"]), work=vars(executor.counts),
+            allowed=allowed(job.spec.allow_failed, counts["expected"]), work=vars(executor.counts), sets=sets,
         )  # fmt: skip
 
     def describe(self, one: Subject) -> dict[str, Any]:
@@ -291,13 +304,16 @@ class Evaluation:
         from avbench.manifest import describe_clip
 
         failed = [r for m in self.job.metrics if m.card.kind == "sample" for r in self.rows[one.sample.id, m.card.id]]
-        return describe_clip(one, failed)
+        return describe_clip(one, failed, self.real.get(one.sample.id))
 
     def set_inputs(self, metric: Metric) -> SetInputs:
         """role, sample ids -> rows of the clips that have all features, and why the others have not."""
         by_name = {one.name: one for one in self.plan.subjects}
+        pack = self.references.pack(metric)
 
-        def rows(role: str, ids: Sequence[str]) -> tuple[Rows, dict[str, SampleError]]:
+        def rows(role: str, ids: Sequence[str]) -> Side:
+            if role == "reference" and pack is not None:
+                return self.packed(metric, pack, ids)
             kept: list[str] = []
             columns: dict[str, list[Any]] = {name: [] for name in features(metric)}
             lost: dict[str, SampleError] = {}
@@ -311,9 +327,21 @@ class Evaluation:
                 kept.append(id)
                 for name, value in values.items():
                     columns[name].append(value)
-            return Rows(kept, columns), lost
+            return Side(Rows(kept, columns), lost)
 
         return rows
+
+    def packed(self, metric: Metric, pack: Any, ids: Sequence[str]) -> Side:
+        """The real side from a pack; what does not fit does not apply, with the reason."""
+        weights = {name: one.sha256 for name, one in self.job.weights.items()}
+        try:
+            found, notes = pack.rows(metric, ids, weights)
+        except NotComparable as error:
+            raise NotApplicable("reference.not_comparable", str(error)) from None
+        other = pack.origin.decoder
+        if other and other != self.plan.decoder:
+            notes = [*notes, f"real clips were decoded by {other}, generated ones by {self.plan.decoder}"]
+        return Side(found, {}, [f"real side: {Path(pack.path).name}", *notes])
 
 
 def make_clips(
@@ -329,7 +357,8 @@ def make_clips(
             failed(sample, error)
         progress.step(sample, str(error or ""))
 
-    return generate_clips(job.model, job.suite, job.clips_folder, references.clip, job.spec.seed, report, begin)
+    device = job.spec.settings.device
+    return generate_clips(job.model, job.suite, job.clips_folder, references.clip, job.spec.seed, report, begin, device)
 
 
 def allowed(text: str, expected: int) -> int:
@@ -406,7 +435,7 @@ def score_clip(
 
 
 def generate(
-    model: str, suite: str, out: Path, limit: int | None, seed: int, progress: Progress
+    model: str, suite: str, out: Path, limit: int | None, seed: int, progress: Progress, device: str = "auto"
 ) -> tuple[dict[str, ClipFile], dict[str, str]]:
     """Make the clips of a suite into `out`; returns what lies there and {sample: why not}."""
     whole, made = load_suite(suite), load_model(model)
@@ -423,7 +452,7 @@ def generate(
             problems[sample] = str(error)
         progress.step(sample, str(error or ""))
 
-    clips = generate_clips(made, found, out, References(found, whole.digest).clip, seed, report, begin)
+    clips = generate_clips(made, found, out, References(found, whole.digest).clip, seed, report, begin, device)
     for sample in found.samples:
         if sample.id not in clips:
             problems.setdefault(sample.id, "generate.none: the generator made no such clip")

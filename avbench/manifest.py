@@ -73,16 +73,18 @@ def git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def describe_clip(one: Subject, rows: Sequence[Row]) -> dict[str, Any]:
+def describe_clip(one: Subject, rows: Sequence[Row], real: Subject | None = None) -> dict[str, Any]:
     """The row of a sample in samples.parquet: its texts, its media as the container declares it, its status.
 
-    A sample is failed where any metric failed on it; what does not apply is no failure.
+    real: its real clip, where set metrics compared with one. A sample is failed where any metric failed on it; what
+    does not apply is no failure.
     """
     from avbench.media import probe
 
     sample = one.sample
     row: dict[str, Any] = {
         "sample": sample.id, "index": sample.index, "tags": list(sample.tags), "sha256": one.media or None,
+        "reference_sha256": real.media or None if real is not None else None,
         **{name: getattr(sample, name) for name in ("text", "video_text", "audio_text", "speech_text", "language")},
     }  # fmt: skip
     bad = next((r for r in rows if r.status in ("failed", "missing")), None)

@@ -72,6 +72,7 @@ def encoders(wanted: Iterable[Feature]) -> list[Encoder]:
 class Plan:
     """What is to be computed.
 
+    against: metrics whose real side is features of media; None: all that compare with real clips.
     wanted:  role -> features, with all they are cut from, dependencies first.
     todo:    the features each subject lacks.
     """
@@ -82,12 +83,14 @@ class Plan:
     weights: Mapping[str, Located]
     precision: str
     decoder: str
+    against: list[Metric] | None = None
     wanted: dict[str, list[Feature]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         generated = [f for metric in self.metrics for one in features(metric).values() for f in closure(one)]
-        against = [m for m in self.metrics if m.card.kind == "set" and m.card.reference]
-        real = [f for metric in against for one in features(metric).values() for f in closure(one)]
+        if self.against is None:
+            self.against = [m for m in self.metrics if m.card.kind == "set" and m.card.reference]
+        real = [f for metric in self.against for one in features(metric).values() for f in closure(one)]
         self.wanted = {"generated": list(dict.fromkeys(generated)), "reference": list(dict.fromkeys(real))}
 
     def key(self, one: Subject, feature: Feature) -> str:

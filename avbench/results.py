@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,10 @@ PREFIXES = {"P": 1e15, "T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3, "": 1.0}
 
 @dataclass(frozen=True)
 class Summary:
-    """One metric (or one of its fields) on one subset of a run. `value` is None where no clip has one."""
+    """One metric (or one of its fields) on one subset of a run. `value` is None where no clip has one.
+
+    n_ref, floor, itself: of set metrics: real clips, the distance between their halves, and from them to themselves.
+    """
 
     metric: str
     field: str
@@ -33,6 +37,9 @@ class Summary:
     missing: int
     not_applicable: int
     note: str = ""
+    n_ref: int | None = None
+    floor: float | None = None
+    itself: float | None = None
 
 
 def summarise(run: Run, subset: str = "") -> list[Summary]:
@@ -91,32 +98,26 @@ def field_summary(card: Any, field: str, subset: str, values: np.ndarray, bad: d
 
 def set_summaries(run: Run, card: Any, subset: str) -> list[Summary]:
     """The stored value of a set metric with what qualifies it; such values carry no interval."""
-    expected, found = len(chosen(run, subset)), []
-    for row in run.records("sets"):
-        if (row["metric"], row["subset"]) != (card.id, subset):
-            continue
-        floor = "" if row["floor"] is None else f"reference halves {row['floor']:.4g}"
-        note = "; ".join(text for text in (floor, row["notes"], row["reason"]) if text)
-        lost = expected - row["n"]
-        found.append(
-            Summary(
-                card.id,
-                row["field"],
-                subset,
-                "set",
-                card.better,
-                card.unit,
-                row["value"],
-                None,
-                None,
-                row["n"],
-                failed=lost,
-                missing=0,
-                not_applicable=0,
-                note=note,
-            )
+    expected = len(chosen(run, subset))
+    return [
+        Summary(
+            card.id, row["field"], subset, "set", card.better, card.unit, row["value"], None, None, row["n"],
+            failed=expected - row["n"], missing=0, not_applicable=0, note=qualified(row), n_ref=row["n_ref"],
+            floor=row["floor"], itself=row["self"],
         )
-    return found
+        for row in run.records("sets")
+        if (row["metric"], row["subset"]) == (card.id, subset)
+    ]  # fmt: skip
+
+
+def qualified(row: Mapping[str, Any]) -> str:
+    """What a reader must know of a set metric's value, most important first: warnings, floor, self-distance."""
+    said = [row["notes"] or "", row["reason"] or ""]
+    if row["floor"] is not None:
+        said.append(f"reference halves {row['floor']:.4g} (n = {row['n_ref'] // 2} each)")
+    if row["self"] is not None:
+        said.append(f"reference to itself {row['self']:.2g}")
+    return "; ".join(filter(None, said))
 
 
 def document(run: Run) -> dict[str, Any]:

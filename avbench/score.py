@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from avbench.errors import NotApplicable, SampleError
+from avbench.errors import MissingClip, NotApplicable, SampleError
 from avbench.features import Feature, Field
 from avbench.metric import Metric, Rows, inputs
 from avbench.plan import Plan, Subject
 from avbench.store import combine
 from avbench.suite import Suite
 
-SetInputs = Callable[[str, Sequence[str]], tuple[Rows, dict[str, SampleError]]]
+
+class Side(NamedTuple):
+    """One side of a set metric: rows of the samples that have all features, why the others have not, what to note."""
+
+    rows: Rows
+    lost: Mapping[str, SampleError] = {}
+    notes: Sequence[str] = ()
+
+
+SetInputs = Callable[[str, Sequence[str]], Side]
+NO_SIDE = Side(Rows([], {}))
 
 
 @dataclass(frozen=True)
@@ -76,27 +86,41 @@ def set_rows(metric: Metric, suite: Suite, rows: SetInputs) -> Iterator[dict[str
 
 def set_value(metric: Metric, ids: Sequence[str], rows: SetInputs) -> dict[str, Any]:
     """Value, counts, floor and notes of a set metric on these samples."""
-    generated, lost = rows("generated", ids)
-    reference, lost_ref = rows("reference", ids) if metric.card.reference else (None, {})
-    if metric.card.paired and reference is not None:
-        generated, reference = aligned(generated, reference)
-    counts = {"n": len(generated), "n_ref": len(reference) if reference is not None else None}
+    counts: dict[str, int | None] = {"n": 0, "n_ref": None}
     try:
-        if not len(generated):
-            raise next(iter(lost.values()), SampleError("set.empty", "no clip of the set has the features"))
-        if reference is not None and not len(reference):
-            raise next(iter(lost_ref.values()), SampleError("set.no_reference", "no real clip has the features"))
+        made = rows("generated", ids)
+        counts["n"] = len(made.rows)
+        real = rows("reference", ids) if metric.card.reference else NO_SIDE
+        generated, reference = made.rows, real.rows if metric.card.reference else None
+        if reference is not None:
+            generated, reference = aligned(generated, reference) if metric.card.paired else (generated, reference)
+            counts = {"n": len(generated), "n_ref": len(reference)}
+        check_sides(made, real, reference)
         value = finite(metric.reduce(generated, reference), "value")
-        extra = {
-            "floor": optional(metric, "floor", reference),
-            "self": optional(metric, "self_distance", reference),
-            "notes": "; ".join(metric.notes(generated, reference)) if hasattr(metric, "notes") else "",
-        }
-        return {**counts, "value": value, "status": "ok", "reason": "", **extra}
+        said = metric.notes(generated, reference) if hasattr(metric, "notes") else []
+        return {
+            **counts, "value": value, "status": "ok", "reason": "",
+            "floor": optional(metric, "floor", reference), "self": optional(metric, "self_distance", reference),
+            "notes": "; ".join([*said, *real.notes]),
+        }  # fmt: skip
     except SampleError as error:
         return {**counts, "value": None, "status": error.status, "reason": str(error), "notes": ""}
     except Exception as error:
-        return {**counts, "value": None, "status": "failed", "reason": f"metric.error: {type(error).__name__}: {error}"}
+        reason = f"metric.error: {type(error).__name__}: {error}"
+        return {**counts, "value": None, "status": "failed", "reason": reason, "notes": ""}
+
+
+def check_sides(made: Side, real: Side, reference: Rows | None) -> None:
+    """Raise where a side is empty, with the first reason there is."""
+    if not len(made.rows):
+        raise next(iter(made.lost.values()), SampleError("set.empty", "no clip of the set has the features"))
+    if real.lost and not len(real.rows) and all(isinstance(error, MissingClip) for error in real.lost.values()):
+        raise NotApplicable(
+            "set.no_reference",
+            "no real clips are here; `avbench suites show NAME` says where they belong, --reference takes a pack",
+        )
+    if reference is not None and not len(real.rows):
+        raise next(iter(real.lost.values()), SampleError("set.no_reference", "no real clip has the features"))
 
 
 def optional(metric: Metric, method: str, reference: Rows | None) -> float | None:

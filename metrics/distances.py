@@ -68,6 +68,10 @@ class Moments:
         scatter = self.scatter + other.scatter + np.outer(shift, shift) * (self.n * other.n / n)
         return Moments(n, self.mean + shift * (other.n / n), scatter)
 
+    def part(self, columns: slice) -> Moments:
+        """The moments of some columns alone."""
+        return Moments(self.n, self.mean[columns], self.scatter[columns, columns])
+
     def covariance(self, ddof: int = 1) -> np.ndarray:
         """scatter / (n - ddof): 1 for the unbiased estimate, 0 for the population's."""
         if self.n - ddof < 1:

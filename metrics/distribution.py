@@ -40,7 +40,7 @@ class SetDistance:
         """Rows of all clips below each other (or ready `Moments`); `SampleError` where there are fewer than two."""
         found = getattr(features, self.feature)
         if isinstance(found, Moments):
-            return found
+            return found.part(self.columns)
         rows = np.concatenate(found)[:, self.columns] if found else np.zeros((0, 0))
         if len(rows) < 2:
             raise SampleError("set.too_small", f"a distance between sets needs 2 rows on each side, got {len(rows)}")

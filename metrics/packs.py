@@ -8,7 +8,7 @@ count), checkpoint or set of samples is refused with `NotComparable` and the rea
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +32,8 @@ SHOWN = 3
 class Origin:
     """How the features of a pack came about.
 
-    suite, suite_digest: what the samples are; source: who made the pack, from what; decoder, precision: of the run.
-    notes: what a reader of a value must know.
+    suite, suite_version, suite_digest: what the samples are; source: who made the pack, from what.
+    decoder, precision: of the run. notes: what a reader of a value must know.
     """
 
     suite: str
@@ -42,6 +42,7 @@ class Origin:
     decoder: str = ""
     precision: str = ""
     notes: tuple[str, ...] = ()
+    suite_version: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +72,18 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class Pack:
-    """Features of the real clips of a suite."""
+    """Features of the real clips of a suite.
+
+    clips:        {"sha256", "frames", "seconds", ...: one value per sample}: the media the features were made of.
+    path, digest: of the file the pack was read from, "" for one that is not a file yet.
+    """
 
     ids: tuple[str, ...]
     entries: Mapping[str, Entry]
     origin: Origin
+    clips: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    path: str = ""
+    digest: str = ""
     _at: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -86,6 +94,26 @@ class Pack:
             if isinstance(entry.rows, list) and size != len(self.ids):
                 raise UserError(f"the pack has {len(self.ids)} samples, its feature {entry.encoder} has {size}")
         object.__setattr__(self, "_at", {id: index for index, id in enumerate(self.ids)})
+
+    def fits(self, suite: str, version: str, digest: str, precision: str) -> None:
+        """Raise `NotComparable` where the pack was made of another suite, or in another precision."""
+        made = self.origin
+        if made.suite_version and (made.suite.partition("/")[0], made.suite_version) != (
+            suite.partition("/")[0], version,
+        ):  # fmt: skip
+            raise NotComparable(
+                f"the reference pack was made of suite {made.suite} {made.suite_version}, this is {suite} {version}"
+            )
+        if made.suite_digest and made.suite == suite and made.suite_digest != digest:
+            raise NotComparable(
+                f"the reference pack was made of suite {suite} with digest {made.suite_digest[:12]}, this one has "
+                f"{digest[:12]}: their records differ"
+            )
+        if made.precision and made.precision != precision:
+            raise NotComparable(
+                f"the reference pack was made in {made.precision}, the generated side would be in {precision}; "
+                f"use --precision {made.precision}"
+            )
 
     def rows(
         self, metric: Metric, ids: Sequence[str] | None = None, weights: Mapping[str, str] | None = None
@@ -99,6 +127,10 @@ class Pack:
         found = {name: self.cut(entry, ids) for name, entry in entries.items()}
         notes = [*self.origin.notes, *(note for entry in entries.values() for note in entry.notes)]
         return Rows(ids, found), list(dict.fromkeys(notes))
+
+    def answers(self, metric: Metric) -> bool:
+        """Whether it holds every feature the metric declares."""
+        return all(feature.key in self.entries for feature in features(metric).values())
 
     def entry(self, metric: Metric, feature: Feature, weights: Mapping[str, str]) -> Entry:
         """The entry that answers to a feature of a metric."""
@@ -162,6 +194,7 @@ def write_pack(path: Path, pack: Pack) -> None:
             tensors[f"{index}.rows"] = np.ascontiguousarray(np.concatenate(entry.rows))
             tensors[f"{index}.counts"] = np.array([len(rows) for rows in entry.rows])
     header = {"format": FORMAT, "origin": asdict(pack.origin), "ids": pack.ids, "entries": described}
+    header |= {"clips": {name: list(values) for name, values in pack.clips.items()}}
     write_atomic(path, save(tensors, {HEADER: json.dumps(header, ensure_ascii=False)}))
 
 
@@ -181,7 +214,31 @@ def read_pack(path: Path) -> Pack:
         raise UserError(f"{path} is a pack of format {header['format']}, this avbench reads up to {FORMAT}")
     entries = [unpack(one, index, tensors) for index, one in enumerate(header["entries"])]
     origin = {**header["origin"], "notes": tuple(header["origin"]["notes"])}
-    return Pack(tuple(header["ids"]), {entry.key: entry for entry in entries}, Origin(**origin))
+    held = {entry.key: entry for entry in entries}
+    return Pack(tuple(header["ids"]), held, Origin(**origin), header.get("clips", {}), *file_of(path))
+
+
+def open_pack(path: Path, ids: Callable[[], Sequence[str]], frames: int | None = None) -> Pack:
+    """Any file or folder that can stand for real clips, by its form.
+
+    Our own `.safetensors`, JavisBench's `.pt`, or a folder with av-benchmark's cache. ids: of the whole suite, in the
+    order of its records, for forms that name no samples. frames: see `read_javisbench`.
+    """
+    if not path.exists():
+        raise UserError(f"reference {path} does not exist")
+    published = path.suffix in (".pt", ".pth")
+    if frames is not None and not published:
+        raise UserError(f"{path} says itself how its features were made; --reference-frames is for published caches")
+    if path.is_dir():
+        return read_av_benchmark(path)
+    return read_javisbench(path, ids(), frames) if published else read_pack(path)
+
+
+def file_of(path: Path, *parts: Path) -> tuple[str, str]:
+    """Where a pack lies, and the digest of its bytes (of some files of a folder)."""
+    from avbench.store import file_digest
+
+    return str(path.resolve()), file_digest(*(parts or [path]))
 
 
 def unpack(described: dict[str, Any], index: int, tensors: Mapping[str, np.ndarray]) -> Entry:
@@ -228,7 +285,10 @@ def read_javisbench(path: Path, ids: Sequence[str], frames: int | None = None) -
     made = [Entry.of(feature, one_each(rows["video"]), {}, notes) for feature in video]
     made.append(Entry.of(FADJavisBench.audio, one_each(rows["audio"]), {}))
     origin = Origin(path.stem.partition("-vanilla")[0], source=f"JavisVerse/JavisBench cache {path.name}")
-    return Pack(tuple(ids), {entry.key: entry for entry in made}, origin)
+    return Pack(tuple(ids), {entry.key: entry for entry in made}, origin, {}, *file_of(path))
+
+
+AV_BENCHMARK_FILES = ("pann_features.pth", "passt_features_embed.pth", "passt_logits.pth", "vggish_features.pth")
 
 
 def read_av_benchmark(folder: Path) -> Pack:
@@ -257,7 +317,8 @@ def read_av_benchmark(folder: Path) -> Pack:
     notes += [f"{lost} clips that some of the cache's files lack are left out"] if lost else []
     entries = [Entry.of(feature, [rows[id] for id in ids], {}) for feature, rows in found.items()]
     origin = Origin(folder.name, source="hkchengrex/av-benchmark cache", notes=tuple(notes))
-    return Pack(tuple(ids), {entry.key: entry for entry in entries}, origin)
+    read = (path for name in AV_BENCHMARK_FILES if (path := folder / name).is_file())
+    return Pack(tuple(ids), {entry.key: entry for entry in entries}, origin, {}, *file_of(folder, *read))
 
 
 def tensors_of(path: Path) -> dict[str, Any]:

@@ -44,6 +44,12 @@ def eval_command(
     ray: str | None = typer.Option(
         None, "--ray", metavar="[ADDRESS]", help="On a Ray cluster: at this address, at hand, or here."
     ),
+    reference: Path | None = typer.Option(
+        None, "--reference", help="Feature pack that stands for the real clips in set metrics (see `suites lock`)."
+    ),
+    reference_frames: int | None = typer.Option(
+        None, help="Frames a clip that a published cache was made with, where you know (JavisBench: 16 or 24)."
+    ),
     fresh: bool = typer.Option(False, "--fresh", help="Begin a new run even where an unfinished one can be resumed."),
     details: bool = typer.Option(False, "--details", help="Show the fields of every metric, not only its value."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Print the plan and stop."),
@@ -60,7 +66,10 @@ def eval_command(
     settings = Settings(
         device=pick_device(device) if ray is None else device, precision=precision, threads=threads, ray=ray
     )
-    spec = Spec(model, suite, names, limit, seed, parse_weights(weights), out, allow_failed, fresh, settings)
+    spec = Spec(
+        model, suite, names, limit, seed, parse_weights(weights), out, allow_failed, fresh, reference,
+        reference_frames, settings,
+    )  # fmt: skip
     if dry_run:
         print_plan(spec, json)
         return
@@ -194,13 +203,14 @@ def generate_command(
     out: Path = typer.Option(..., "--out", help="Folder that receives <id>.mp4."),
     limit: int | None = LIMIT,
     seed: int = SEED,
+    device: str = DEVICE,
     json: bool = Json,
 ) -> None:
     """Make the clips of a suite; those that exist are kept, so repeating the command continues it."""
-    from avbench.evaluation import generate
+    from avbench.evaluation import generate, pick_device
 
     with progress_for(quiet=json) as progress:
-        made, problems = generate(model, suite, out, limit, seed, progress)
+        made, problems = generate(model, suite, out, limit, seed, progress, pick_device(device))
     if json:
         print_json({"out": str(out), "clips": sorted(made), "failed": problems})
     else:

@@ -22,8 +22,9 @@ def register(app: typer.Typer) -> None:
     """Add the group."""
     verbs: dict[str, Callable[..., None]] = {
         "list": list_suites, "show": show_suite, "pull": pull_suite, "prepare": prepare_suite,
+        "lock": lock_suite,
     }  # fmt: skip
-    group = typer.Typer(help="List, show, fetch and prepare suites.", no_args_is_help=True)
+    group = typer.Typer(help="List, show, fetch, prepare and lock suites.", no_args_is_help=True)
     for verb, function in verbs.items():
         group.command(verb)(function)
     app.add_typer(group, name="suites")
@@ -274,3 +275,35 @@ def prepare_suite(
     typer.echo(f"{done.found} clips here, {done.passed} pass, {done.chosen} chosen and cut, in {done.folder}")
     for id, reason in done.lost.items():
         typer.echo(f"  left out: {id}: {reason}")
+
+
+@command
+def lock_suite(
+    name: str = typer.Argument(..., help="A suite whose real clips are here: a name (with /subset or =DIR) or a file."),
+    metrics: str = typer.Option("", "--metrics", help="Set metrics and groups; the suite's own if not given."),
+    out: Path | None = typer.Option(None, "--out", "-o", help="The pack; <suite>.safetensors if not given."),
+    device: str = typer.Option("auto", "--device", help="auto, cpu or cuda:0."),
+    precision: str = typer.Option("fp32", help="As of the runs it will serve."),
+    weights: list[str] = typer.Option([], "--weights", help="NAME=FILE: use this local checkpoint; repeatable."),
+    allow_failed: str = typer.Option("0", help="Broken real clips tolerated and left out: N or P%."),
+    json: bool = Json,
+) -> None:
+    """Compute the real side of set metrics once: a feature pack for `eval --reference`, with its provenance."""
+    from avbench.cli.evaluate import progress_for
+    from avbench.evaluation import pick_device
+    from avbench.execute import Settings
+    from avbench.lock import lock
+
+    names = [one.strip() for one in metrics.split(",") if one.strip()]
+    settings = Settings(device=pick_device(device), precision=precision)
+    with progress_for(quiet=json) as progress:
+        done = lock(name, names, out, parse_weights(weights), settings, allow_failed, progress)
+    if json:
+        print_json({**vars(done), "path": str(done.path), "lost": dict(done.lost)})
+        return
+    typer.echo(f"{done.path}: {done.n} real clips for {', '.join(done.metrics)}\nsha256 {done.sha256}")
+    for line in done.features:
+        typer.echo(f"  {line}")
+    for id, reason in done.lost.items():
+        typer.echo(f"  left out: {id}: {reason}")
+    typer.echo(f"avbench eval --suite {name} --reference {done.path} ...")

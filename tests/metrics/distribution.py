@@ -38,6 +38,19 @@ def weights(network: str) -> dict[str, torch.Tensor]:
         return hashed_state_dict(KEYS[network])
 
 
+def checkpoint(network: str, folder: Path) -> Path:
+    """A whole checkpoint file with hashed weights: what the public one holds, fixed front end included."""
+    from safetensors.torch import save_file
+
+    from avbench.metrics.encoders import audioclip, panns
+
+    front = {"audioclip": audioclip.front_end, "panns": lambda: panns.front_end(panns.AT_16K)}.get(network, dict)()
+    path = folder / f"{network}.safetensors"
+    if not path.is_file():
+        save_file({key: value.contiguous() for key, value in {**front, **weights(network)}.items()}, path)
+    return path
+
+
 def rows(features: np.ndarray, name: str, counts: Sequence[int] | None = None) -> Rows:
     """`Rows` of one feature: one row a clip, or `counts` rows."""
     parts = np.split(features, np.cumsum(counts)[:-1]) if counts is not None else list(features[:, None])
