@@ -107,13 +107,17 @@ def categories(row: Row, taxonomy: Mapping[str, list[str]], where: str) -> Itera
 
 
 def vggsound(card: Card, root: Path) -> Iterator[Sample]:
-    """`test.csv` (`<id>_<start>.mp4,label`) or `vggsound.csv` (`id,start,label,split`), both without a header."""
-    from avbench.suites.vggsound import subset_of
+    """`test.csv` (`<id>_<start>.mp4,label`) or `vggsound.csv` (`id,start,label,split`), both without a header.
+
+    Labels of the subsets are known in VGGSound's and in the paper's spelling, with underscores too.
+    """
+    from avbench.suites.vggsound import spelt, subset_of
 
     path = needed(card, root)
     for line, row in headless(path):
         name, label = vggsound_row(row, f"{path}:{line}")
         if name:
+            label = spelt(label)
             tag = subset_of(label)
             yield labelled(card, root, name, label, (tag,) if tag else ())
 

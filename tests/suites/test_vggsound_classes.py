@@ -37,6 +37,16 @@ def test_lookup() -> None:
     assert vggsound.subset_of("playing guio") == ""
 
 
+def test_spellings_of_paper_and_copies_are_mapped() -> None:
+    assert vggsound.spelt("arc_welking") == "arc welding" and vggsound.spelt("cat_mewwing") == "cat meowing"
+    assert vggsound.spelt("electric_blender_running") == "eletric blender running"
+    assert vggsound.spelt("bee_wasp_etc_buzzing") == "bee, wasp, etc. buzzing"
+    assert vggsound.spelt("playing violin, fiddle") == "playing violin, fiddle"
+    labels = [label for group in vggsound.subset_classes().values() for label in group]
+    assert [vggsound.spelt(label) for label in labels] == labels
+    assert len(vggsound.spellings()) == len(labels) + len(TABLE["printed"])
+
+
 @pytest.mark.skipif(not PAPER.is_file(), reason="the paper's text (../shared/seeds) is not here")
 def test_recount_from_the_paper() -> None:
     lines = PAPER.read_text(encoding="utf-8").splitlines()
