@@ -23,6 +23,7 @@ from avbench.suite import CONFIG, TEXTS, Sample, Suite, inside, read_toml
 
 VIDEO = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v")
 AUDIO = (".wav", ".flac", ".mp3", ".m4a", ".ogg")
+CHECKPOINT, SAMPLES = ("config.json", "model.safetensors"), "avbench.reference_models.generate"
 ENCODING = {"video": "h264 crf 18 yuv420p", "audio": "aac 192k"}
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -49,12 +50,14 @@ class Request:
     suite:     the whole suite, for generators that need the others (a shuffle).
     seed:      of this sample: depends on the run's seed and the sample's id only.
     reference: sample id -> the decoded real clip; raises `SampleError` where the suite has none.
+    device:    where networks run: "auto", "cpu" or "cuda:0".
     """
 
     sample: Sample
     suite: Suite
     seed: int
     reference: Callable[[str], Clip]
+    device: str = "auto"
 
 
 class Generating(Protocol):
@@ -97,7 +100,8 @@ def model(*names: str) -> Callable[[C], C]:
 
 
 def load_model(name: str, config: Path = Path(CONFIG)) -> Model:
-    """A model by a name in `avbench.toml` ([models.NAME]), by a registered name, or by folder.
+    """A model by a name in `avbench.toml` ([models.NAME]), by a registered name, or by folder: of clips, or of a
+    checkpoint that `avbench train` wrote.
 
     A folder that bears a registered name is meant by `./NAME`.
     """
@@ -108,6 +112,8 @@ def load_model(name: str, config: Path = Path(CONFIG)) -> Model:
         return declared_model(name, declared[name], config)
     path = Path(name).expanduser()
     if path.is_dir() and name not in models.list():
+        if is_checkpoint(path):
+            return checkpoint_model(path.resolve().name, path.resolve())
         return folder_model(path.resolve().name, path.resolve(), None)
     if any(mark in name for mark in "/\\") or path.exists():
         raise UserError(f"--model {name}: no such folder; give a folder of clips or the name of a model")
@@ -120,12 +126,13 @@ def load_model(name: str, config: Path = Path(CONFIG)) -> Model:
 
 
 def declared_model(name: str, table: Mapping[str, Any], config: Path) -> Model:
-    """A `[models.NAME]` table: kind = "folder" | "python" | "command"."""
+    """A `[models.NAME]` table: kind = "folder" | "python" | "command" | "checkpoint"."""
     where = f"{config}: [models.{name}]"
     kinds = {
         "folder": ({"path"}, {"pattern", "audio"}),
         "python": ({"entry"}, {"args"}),
         "command": ({"run"}, {"pattern"}),
+        "checkpoint": ({"path"}, {"sampler", "batch"}),
     }
     kind = table.get("kind", "folder")
     if kind not in kinds:
@@ -140,7 +147,36 @@ def declared_model(name: str, table: Mapping[str, Any], config: Path) -> Model:
         return folder_model(name, folder, table.get("pattern"), table.get("audio"))
     if kind == "python":
         return python_model(name, str(table["entry"]), dict(table.get("args", {})), where)
+    if kind == "checkpoint":
+        folder = (config.parent / str(table["path"])).expanduser().resolve()
+        if not is_checkpoint(folder):
+            raise UserError(f"{where}: {folder} is no checkpoint folder of `avbench train`")
+        return checkpoint_model(name, folder, table.get("sampler"), int(table.get("batch", 0)))
     return command_model(name, str(table["run"]), table.get("pattern"))
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder is what `avbench train` writes."""
+    return all((folder / name).is_file() for name in CHECKPOINT)
+
+
+def checkpoint_model(name: str, folder: Path, sampler: Mapping[str, Any] | None = None, batch: int = 0) -> Model:
+    """A trained reference model. What identifies it is its weights and how they are sampled, not its place.
+
+    sampler: changes of the settings kept in the checkpoint. batch: clips at once (0: the default).
+    """
+    from avbench.store import file_digest
+
+    settings = {"sampler": dict(sampler or {}), **({"batch": batch} if batch else {})}
+    config = {"kind": "checkpoint", "weights": file_digest(*(folder / part for part in CHECKPOINT)), **settings}
+
+    def make() -> Generating:
+        from importlib import import_module
+
+        made: Generating = import_module(SAMPLES).Checkpoint(folder, **settings)
+        return made
+
+    return Model(name, config, make=make)
 
 
 def folder_model(name: str, folder: Path, pattern: str | None, audio: str | None = None) -> Model:
@@ -239,6 +275,7 @@ def generate_clips(
     seed: int = 0,
     report: Callable[[str, SampleError | None], None] = lambda sample, error: None,
     begin: Callable[[int], None] = lambda count: None,
+    device: str = "auto",
 ) -> dict[str, ClipFile]:
     """Make the clips that `out` does not hold yet; return all that lie there.
 
@@ -253,7 +290,7 @@ def generate_clips(
     if todo and made.run is not None:
         made.run(write_prompts(out / "prompts.jsonl", todo), out)
     elif todo and made.make is not None:
-        requests = [Request(sample, suite, seed_of(seed, sample), reference) for sample in todo]
+        requests = [Request(sample, suite, seed_of(seed, sample), reference, device) for sample in todo]
         write_all(made.make(), requests, out, report)
     return find_clips(out, suite, made.config.get("pattern"))
 

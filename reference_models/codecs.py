@@ -7,7 +7,7 @@ be sampled. The small ones need no weights; the large ones are the published aut
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from typing import Any, Protocol
@@ -31,7 +31,7 @@ class VideoCodec(Protocol):
 
 
 class AudioCodec(Protocol):
-    """encode: audio -> latents float32 [L, C] ("tokens") or [C, T, M] ("grid"). decode: the reverse."""
+    """encode: audio -> latents float32 [L, C] or [C, T, M]. decode: the reverse."""
 
     seconds: float
 
@@ -100,6 +100,11 @@ class Pixels:
         return Video(pixels, np.arange(self.frames) / float(self.fps), self.fps)
 
 
+def silence(seconds: float, rate: int = 16000) -> Audio:
+    """Digital silence."""
+    return Audio(np.zeros((1, round(seconds * rate)), np.float32), rate)
+
+
 def mel_filters(rate: int, fft: int, bands: int, low: float) -> np.ndarray:
     """Triangles of height 1 with equal steps on the mel scale (HTK), float64 [bands, fft / 2 + 1]."""
     top = 2595 * np.log10(1 + rate / 2 / 700)
@@ -112,7 +117,7 @@ def mel_filters(rate: int, fft: int, bands: int, low: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class LogMel:
-    """Log magnitude in mel bands, one token per hop: [L, bands], or [1, L, bands] as a grid.
+    """Log magnitude in mel bands, one token per hop: [L, bands].
 
     hop: samples; the window is twice as long and centred on the middle of its hop. floor: magnitude that counts as
     silence. mean, std: of the log. Decoding spreads a band over its bins and finds phases by Griffin and Lim's
@@ -123,7 +128,6 @@ class LogMel:
     frames: int = 64
     hop: int = 250
     bands: int = 16
-    layout: str = "tokens"
     low: float = 60.0
     floor: float = 0.1
     mean: float = 0.0
@@ -167,8 +171,7 @@ class LogMel:
     def encode(self, audio: Audio) -> np.ndarray:
         sound = resampled(audio, self.rate, self.frames * self.hop).mean(0)
         mel = np.abs(self.analyse(sound)) @ self.filters.T
-        latents = (np.log(np.maximum(mel, self.floor)) - self.mean) / self.std
-        return (latents[None] if self.layout == "grid" else latents).astype(np.float32)
+        return ((np.log(np.maximum(mel, self.floor)) - self.mean) / self.std).astype(np.float32)
 
     def decode(self, latents: np.ndarray) -> Audio:
         mel = np.exp(latents.reshape(self.frames, self.bands).astype(np.float64) * self.std + self.mean)
@@ -286,7 +289,6 @@ class AudioLDM2Latents(Autoencoder):
     length: float = 4.0
     vocoder: str = "vocoder"
     rate: int = 16000
-    layout: str = field(default="grid", init=False)
 
     @property
     def seconds(self) -> float:

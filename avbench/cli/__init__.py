@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from avbench.cli import compare, doctor, evaluate, leaderboard, listing, pages, suites
+from avbench.cli import compare, doctor, evaluate, leaderboard, listing, pages, suites, train
 
 app = typer.Typer(
     name="avbench",
@@ -17,6 +17,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 evaluate.register(app)
+train.register(app)
 compare.register(app)
 leaderboard.register(app)
 pages.register(app)

@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from avbench.errors import UserError
-from avbench.reference_models.training.config import Config, parse_config
+from avbench.reference_models.training.config import CHECKPOINT_CONFIG, CHECKPOINT_WEIGHTS, Config, parse_config
 
-CONFIG, WEIGHTS, STATE = "config.json", "model.safetensors", "state.safetensors"
+CONFIG, WEIGHTS, STATE = CHECKPOINT_CONFIG, CHECKPOINT_WEIGHTS, "state.safetensors"
 FORMAT = 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -79,3 +80,8 @@ class Conditioner:
     def null(self, count: int, seconds: float) -> Conditions:
         """Nothing said, of video and audio."""
         return self.encode([""] * count, [""] * count, seconds)
+
+
+def as_model(audio: np.ndarray, layout: str) -> np.ndarray:
+    """Latents of a 1-D codec [B, L, C] as the model takes them: as they are, or as a grid [B, 1, L, C]."""
+    return audio[:, None] if layout == "grid" and audio.ndim == 3 else audio

@@ -15,6 +15,9 @@ from avbench.errors import UserError
 from avbench.reference_models.catalogue import SYSTEMS, parse
 from avbench.suite import read_toml
 
+CHECKPOINT_CONFIG, CHECKPOINT_WEIGHTS = "config.json", "model.safetensors"
+"""What a checkpoint folder holds."""
+
 
 @dataclass(frozen=True)
 class Arm:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from avbench.errors import UserError
 from avbench.progress import Progress, Silent
 from avbench.reference_models.catalogue import build
+from avbench.reference_models.codecs import audio_codec, silence
 from avbench.reference_models.common.streams import stream_seed
 from avbench.reference_models.training.checkpoint import (
     CONFIG,
@@ -34,8 +35,8 @@ from avbench.reference_models.training.checkpoint import (
     write_config,
     write_tensors,
 )
-from avbench.reference_models.training.conditions import Conditioner
-from avbench.reference_models.training.config import Config
+from avbench.reference_models.training.conditions import Conditioner, as_model
+from avbench.reference_models.training.config import Config, Loss
 from avbench.reference_models.training.curves import write_curves
 from avbench.reference_models.training.data import Latents, latents
 from avbench.reference_models.training.objectives import OBJECTIVES, Batch, draw, errors, order
@@ -60,7 +61,11 @@ class Trainer:
         if config.batch % self.accelerator.num_processes:
             raise UserError(f"batch {config.batch} does not divide among {self.accelerator.num_processes} processes")
         check_folder(config, folder)
+        self.codec = audio_codec(config.data.audio, str(self.device))
         self.data, self.valid = self.load_data()
+        self.partners = {
+            one.folder: partners([row["group"] for row in one.texts], config.seed) for one in (self.data, self.valid)
+        }
         self.model = build(config.model, config.seed, **config.settings)
         begin_from(self.model, config.start)
         self.towers = trainable(self.model, config)
@@ -72,9 +77,11 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(groups, lr=o.lr, betas=o.betas, eps=o.eps, weight_decay=o.weight_decay)
         self.parameters = {name: p for tower in self.towers for name, p in tower.items()}
         self.ema = {name: p.detach().clone() for name, p in self.parameters.items()} if o.ema else {}
+        self.audio_path, self.layout = str(self.model.audio_path), str(self.model.audio_layout)
         one_prompt = bool(getattr(self.model, "one_prompt", False))
         self.conditioner = Conditioner(config.text_v, config.text_a, config.choice, one_prompt, torch.device("cpu"))
         self.step = 0
+        self.last: dict[str, Any] = {}
 
     def load_data(self) -> tuple[Latents, Latents]:
         """Training and validation latents; with several processes, the first makes them."""
@@ -150,57 +157,34 @@ class Trainer:
         reduced = {name: self.accelerator.reduce(value.detach(), "mean") for name, value in losses.items()}
         return reduced, norms
 
-    @property
-    def audio_path(self) -> str:
-        return str(getattr(self.model, "audio_path", "linear"))
-
     def batch(self, step: int) -> Batch:
         """This process's share of the batch of a step."""
         config = self.config
         index = order(config.seed, len(self.data), step, config.batch)
-        whole = self.assemble(self.data, index, f"shuffle/{config.seed}", config.loss.drop, step)
+        whole = self.assemble(self.data, index, config.loss, step)
         share = config.batch // self.accelerator.num_processes
         at = self.accelerator.process_index * share
         return whole.slice(slice(at, at + share)).to(self.device)
 
-    def assemble(self, data: Latents, index: Sequence[int], shuffle: str, drop: float, step: int) -> Batch:
+    def assemble(self, data: Latents, index: Sequence[int], loss: Loss, step: int) -> Batch:
         """Clips of these indices under the arm, with the draws of a step."""
         config, arm = self.config, self.config.choice
-        rows = [data.texts[i] for i in index]
-        seconds = self.seconds
+        rows, seconds = [data.texts[i] for i in index], self.codec.seconds
         cond, null = self.conditioner(rows, seconds), self.conditioner.null(len(rows), seconds)
         video = torch.from_numpy(data.video[list(index)])
         audio = torch.from_numpy(self.sounds(data, index)) if arm.audio else None
-        loss = config.loss.model_copy(update={"drop": drop})
         return draw(video, audio, cond, null, loss, config.seed, step)
 
-    @property
-    def seconds(self) -> float:
-        from avbench.reference_models.codecs import audio_codec
-
-        return audio_codec(self.config.data.audio).seconds
-
     def sounds(self, data: Latents, index: Sequence[int]) -> np.ndarray:
-        """The sound that the arm gives to these clips."""
+        """The sound that the arm gives to these clips, in the model's layout."""
         kind = self.config.choice.sound
         if kind == "silent":
-            return np.repeat(self.silence[None], len(index), 0)
-        wanted = list(index) if kind == "own" else [self.partner(data)[i] for i in index]
-        found: np.ndarray = data.audio[wanted]
-        return found
-
-    @property
-    def silence(self) -> np.ndarray:
-        """Latents of digital silence."""
-        from avbench.clip import Audio
-        from avbench.reference_models.codecs import audio_codec
-
-        codec = audio_codec(self.config.data.audio, str(self.device))
-        return codec.encode(Audio(np.zeros((1, int(codec.seconds * 16000)), np.float32), 16000))
-
-    def partner(self, data: Latents) -> list[int]:
-        """Whose sound each clip gets: a turned random order within its group, so that none keeps its own."""
-        return partners([row["group"] for row in data.texts], self.config.seed)
+            sound = np.repeat(self.codec.encode(silence(self.codec.seconds))[None], len(index), 0)
+        elif kind == "shuffled":
+            sound = data.audio[[self.partners[data.folder][i] for i in index]]
+        else:
+            sound = data.audio[list(index)]
+        return as_model(sound, self.layout)
 
     def rate(self) -> float:
         """Learning rate of the coming step."""
@@ -237,11 +221,12 @@ class Trainer:
             return
         found: dict[str, list[Tensor]] = {}
         count, size = len(self.valid), self.config.batch
+        told = self.config.loss.model_copy(update={"drop": 0.0})
         self.model.eval()
         with self.averaged():
             for at in range(0, count, size):
                 index = list(range(at, min(at + size, count)))
-                batch = self.assemble(self.valid, index, "valid", 0.0, -1 - at)
+                batch = self.assemble(self.valid, index, told, -1 - at)
                 t = (torch.tensor(index) * 7919 % count + 0.5) / count
                 batch = Batch(batch.video, batch.audio, batch.cond, t, batch.eps_v, batch.eps_a).to(self.device)
                 one = errors(self.model, batch, self.audio_path, self.config.choice.isolate)
@@ -255,6 +240,7 @@ class Trainer:
             row[f"valid_{name}"] = float(value.mean())
             row[f"valid_{name}_by_t"] = [round(float(value[bins == k].mean()), 6) for k in range(T_BINS)]
         self.log(row)
+        self.last = row
         values = ", ".join(f"{n} {row[f'valid_{n}']:.4f}" for n in whole)
         self.progress.note(f"step {self.step}: held-out loss {values}")
 
