@@ -147,10 +147,15 @@ def write_prompts(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_judge(tmp_path_factory.mktemp("made"))
+
+
+def write_judge(parent: Path) -> Path:
     """A checkpoint in two shards with the real names and tiny sizes."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    found = tmp_path_factory.mktemp("videophy")
+    found = parent / "videophy"
+    found.mkdir()
     (found / "tokenizer.model").write_bytes(tokenizer())
     (found / "config.json").write_text(json.dumps(CONFIG))
     torch.manual_seed(0)
