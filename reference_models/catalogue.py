@@ -66,6 +66,18 @@ SYSTEMS: dict[str, System] = {
         # shift and s_a are the released code's; the paper's table gives s_v alone
         sampler={"steps": 50, "shift": 3.0, "s_v": 6.0, "s_a": 7.0, "guidance": "cfg"},
     ),
+    "harmony": System(
+        "avbench.reference_models.systems.harmony:Harmony",
+        "Harmony",
+        "arXiv 2511.21579",
+        {
+            "unaligned": {"align": False},
+            "global": {"window": 1e9},
+            "ovi": {"interaction": "ovi"},
+        },
+        sampler={"steps": 40, "shift": 5.0, "s_v": 3.0, "s_a": 2.0, "guidance": "sync"},
+        objective="cts",
+    ),
     "javisdit": System(
         "avbench.reference_models.systems.javisdit:JavisDiTPP",
         "JavisDiT++",
@@ -78,6 +90,26 @@ SYSTEMS: dict[str, System] = {
         },
         # 240p, 65 frames: sqrt(H W / 512^2) sqrt(frames // 17 * 5); training multiplies it by 5
         sampler={"steps": 50, "shift": 2.42, "s_v": 5.0, "s_a": 5.0, "guidance": "cfg"},
+    ),
+    "visiosonic": System(
+        "avbench.reference_models.systems.visiosonic:VisioSonic",
+        "VisioSonic",
+        "CVPR 2026, supplement",
+        {
+            "no-conditioner": {"conditioner": False},
+            "no-token-aligner": {"aligner": False},
+            "no-synchformer": {"synchformer": False},
+        },
+        twin=False,
+        sampler={"steps": 25, "shift": 1.0, "s_a": 4.5, "guidance": "cfg"},
+    ),
+    "mmaudio": System(
+        "avbench.reference_models.systems.mmaudio:MMAudio",
+        "MMAudio",
+        "arXiv 2412.15322",
+        twin=False,
+        sampler={"steps": 25, "shift": 1.0, "s_a": 4.5, "guidance": "cfg"},
+        tiny_sampler={"s_a": 4.5},
     ),
 }
 

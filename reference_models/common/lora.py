@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ class LoRALinear(nn.Module):
         self.lora_B = nn.Linear(rank, base.out_features, bias=False, device=base.weight.device, dtype=base.weight.dtype)
         nn.init.zeros_(self.lora_B.weight)
         self.scale, self.dropout = alpha / rank, nn.Dropout(dropout)
+        self.on = True
         self.train(base.training)  # a model in eval mode stays there, and drops nothing
 
     @property
@@ -29,7 +31,8 @@ class LoRALinear(nn.Module):
         return self.base.weight
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.base(x) + self.scale * self.lora_B(self.lora_A(self.dropout(x)))
+        out: Tensor = self.base(x)
+        return out + self.scale * self.lora_B(self.lora_A(self.dropout(x))) if self.on else out
 
 
 def inject(model: nn.Module, targets: str, rank: int, alpha: float, dropout: float = 0.0) -> list[str]:
@@ -56,6 +59,19 @@ def merge(model: nn.Module) -> None:
 def adapters(model: nn.Module) -> Iterator[tuple[str, LoRALinear]]:
     """Wrapped layers by name."""
     return ((name, m) for name, m in model.named_modules() if isinstance(m, LoRALinear))
+
+
+@contextmanager
+def silenced(model: nn.Module) -> Iterator[None]:
+    """The model without its adapters: what preference optimisation compares the adapted one with."""
+    layers = [layer for _, layer in adapters(model)]
+    for layer in layers:
+        layer.on = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.on = True
 
 
 def load_peft(model: nn.Module, state: Mapping[str, Tensor], prefix: str = "base_model.model.") -> None:

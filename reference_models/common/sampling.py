@@ -13,6 +13,7 @@ from avbench.reference_models.common.conditioning import Conditions, JointPredic
 from avbench.reference_models.common.flow import PATHS, LinearPath, sigma_grid
 from avbench.reference_models.common.guidance import Denoiser, joint_cfg, sync_cfg
 
+NOTHING = JointPrediction(None, None)
 GUIDANCE = ("cfg", "sync", "none")
 
 
@@ -48,42 +49,48 @@ def sample(
     audio_path: str = "linear",
     mute: Tensor | None = None,
     static: Tensor | None = None,
+    given: JointPrediction = NOTHING,
     tell: Callable[[int], None] = lambda step: None,
 ) -> JointPrediction:
     """Latents from noise: eps_v [B, C, F, H, W], eps_a [B, L, C] or [B, C, T, M]; None for a modality that is not made.
 
     Equal eps_v with and without eps_a: that is how twins are compared. Euler on the straight path, the exact rotation
     on the cosine one. mute: latents of silence, for SyncCFG. static: latents of a still video for it; where None, the
-    first latent frame of the current estimate, held. tell: told of each step done.
+    first latent frame of the current estimate, held. given: clean latents that drive the other modality; they stay as
+    they are, at time 0 (audio-driven video, video-driven audio), and need no noise. tell: told of each step done.
     """
     paths = PATHS["linear"], PATHS[audio_path]
-    x: list[Tensor | None] = [eps_v, eps_a]
-    some = eps_v if eps_v is not None else eps_a
-    assert some is not None, "nothing to sample"
-    if spec.guidance == "sync" and (eps_v is None or eps_a is None or mute is None):
+    x = [eps if clean is None else clean for clean, eps in zip(given, (eps_v, eps_a))]
+    some = x[0] if x[0] is not None else x[1]
+    if some is None or all(clean is not None for clean in given):
+        raise ValueError("nothing to sample: give noise for at least one modality that is not given")
+    if spec.guidance == "sync" and (x[0] is None or x[1] is None or mute is None):
         raise ValueError("SyncCFG needs video, audio and the latents of silence")
     grid = sigma_grid(spec.steps, spec.shift).to(some)
     last = None
     for step, (now, then) in enumerate(pairwise(grid)):
         t, s = now.expand(len(some)), then.expand(len(some))
-        t_v, t_a = (None if one is None else t for one in x)
+        t_v, t_a = (None if one is None else t if clean is None else 0 * t for one, clean in zip(x, given))
         if spec.guidance == "sync":
-            still = static if static is not None else held_first(x[0], last, t)
             assert x[0] is not None and x[1] is not None and mute is not None and t_v is not None and t_a is not None
+            still = static if static is not None else held_first(x[0], last, t_v, given.video is not None)
             out = sync_cfg(model, x[0], x[1], t_v, t_a, cond, mute, still, spec.s_v, spec.s_a)
         else:
             scales = (spec.s_v, spec.s_a) if spec.guidance == "cfg" else (1.0, 1.0)
             out = joint_cfg(model, x[0], x[1], t_v, t_a, cond, null, *scales)
-        x = [None if one is None or v is None else path.step(one, v, t, s) for path, one, v in zip(paths, x, out)]
+        x = [
+            one if one is None or v is None or clean is not None else path.step(one, v, t, s)
+            for path, one, v, clean in zip(paths, x, out, given)
+        ]
         last = out.video
         tell(step)
     return JointPrediction(x[0], x[1])
 
 
-def held_first(x_v: Tensor | None, last: Tensor | None, t: Tensor) -> Tensor:
+def held_first(x_v: Tensor, last: Tensor | None, t: Tensor, clean: bool = False) -> Tensor:
     """The first latent frame of the estimate of the clean video, repeated; of noise alone, a blank one."""
-    assert x_v is not None
+    if clean:
+        return x_v[:, :, :1].expand_as(x_v)
     if last is None:
         return torch.zeros_like(x_v)
-    clean = LinearPath().clean(x_v, last, t)
-    return clean[:, :, :1].expand_as(x_v)
+    return LinearPath().clean(x_v, last, t)[:, :, :1].expand_as(x_v)

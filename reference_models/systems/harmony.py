@@ -100,7 +100,9 @@ class Harmony(nn.Module):
     call; Ovi's weights: 0.19676).
     window: reach of the local attention in video latents, in both directions: |j T_v / T_a - i| <= window. The paper
     does not give it. ref_tokens: learned tokens that stand for a reference where none is given.
-    interaction: "gldi" or "ovi". multiple: rounding of the convolutional embedding's width.
+    align: rotary positions of both streams on one clock in the local attention; False (the supplement's ablation): each
+    counts its own latents. interaction: "gldi", or "ovi" for the paper's baseline. multiple: rounding of the
+    convolutional embedding's width.
 
     Choices where nothing decides: GLDI stands after text cross-attention and before the feed-forward, has no gate, and
     its output projections start at 0; reference ids are -L_r ... -1, so the target starts at 0 with or without one.
@@ -118,6 +120,7 @@ class Harmony(nn.Module):
         window: float = 1.0,
         ref_tokens: int = 8,
         audio_scale: float | None = None,
+        align: bool = True,
         interaction: str = "gldi",
         multiple: int = 256,
         init_seed: int = 0,
@@ -127,7 +130,7 @@ class Harmony(nn.Module):
             raise ValueError(f"Harmony: interaction {interaction!r} is unknown; use gldi or ovi")
         if video["num_layers"] != audio["num_layers"]:
             raise ValueError("Harmony: both towers need as many blocks")
-        self.window, self.audio_scale, self.kind = window, audio_scale, interaction
+        self.window, self.audio_scale, self.align, self.kind = window, audio_scale, align, interaction
         with seeded(init_seed, "init_video"):
             self.video = WanTransformer3DModel(**video)
         with seeded(init_seed, "init_a"):
@@ -198,7 +201,7 @@ class Harmony(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         h, a = ev.tokens, ea.tokens
         frames, length = grid[0], a.shape[1] - skip
-        link = Windows(frames, length, self.window, grid, self.video, self.audio)
+        link = Windows(grid, length, self.window, self.align, self.video, self.audio)
         assert isinstance(self.interaction, nn.ModuleList)
         layers: zip[tuple[Any, Any, Any]] = zip(self.video.blocks, self.audio.blocks, self.interaction)
         for video, audio, layer in layers:
@@ -237,23 +240,28 @@ class Windows:
     """Who reads whom, and on which clock, for one grid of video tokens and one length of audio.
 
     a2v: windows of audio latents for every video frame; v2a: windows of video frames for every audio latent.
-    on_video: tables of video queries and audio keys on the video's clock; on_audio: the mirror.
+    on_video: tables of video queries and audio keys on the video's clock; on_audio: the mirror. Not aligned, every
+    latent is where its own count puts it.
     """
 
     def __init__(
-        self,
-        frames: int,
-        length: int,
-        reach: float,
-        grid: towers.Grid,
-        video: towers.Part,
-        audio: towers.Part,
+        self, grid: towers.Grid, length: int, reach: float, align: bool, video: towers.Part, audio: towers.Part
     ) -> None:
-        device = video.proj_out.weight.device
-        i, j = (torch.arange(n, device=device, dtype=torch.float32) for n in (frames, length))
-        self.a2v = window_index(i, j * frames / length, reach)
-        self.v2a = window_index(j * frames / length, i, reach)
-        per_token = i.repeat_interleave(grid[1] * grid[2])
+        device, frames = video.proj_out.weight.device, grid[0]
+        # how wide the windows are decides shapes, so they are laid out on the CPU
+        i, j = (torch.arange(n, dtype=torch.float32) for n in (frames, length))
+        on_video, on_audio = (j * frames / length, i * length / frames)
+        self.a2v, self.v2a = (
+            (index.to(device), valid.to(device))
+            for index, valid in (window_index(i, on_video, reach), window_index(on_video, i, reach))
+        )
+        if not align:
+            on_video, on_audio = j, i
         axes_v, axes_a = (wan_axes(tower.config.attention_head_dim) for tower in (video, audio))
-        self.on_video = (rope_table(time_ids(per_token), axes_v), rope_table(time_ids(j * frames / length), axes_v))
-        self.on_audio = (rope_table(time_ids(j), axes_a), rope_table(time_ids(per_token * length / frames), axes_a))
+        tokens = grid[1] * grid[2]
+
+        def table(at: Tensor, axes: tuple[int, int, int], each: int = 1) -> Table:
+            return rope_table(time_ids(at.repeat_interleave(each).to(device)), axes)
+
+        self.on_video = (table(i, axes_v, tokens), table(on_video, axes_v))
+        self.on_audio = (table(j, axes_a), table(on_audio, axes_a, tokens))

@@ -8,6 +8,7 @@ everywhere.
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from avbench.reference_models.common import towers
 from avbench.reference_models.common.attention import sdpa
 from avbench.reference_models.common.conditioning import Conditions, JointPrediction
 from avbench.reference_models.common.keymap import WAN, Rules, under
+from avbench.reference_models.common.lora import inject, merge
 from avbench.reference_models.common.rope import join, rope_table, ta_rope_ids, wan_axes
 from avbench.reference_models.common.streams import seeded
 
@@ -36,7 +38,12 @@ KEYS: Rules = (
 LORA_TARGETS = (
     r"video\.blocks\.\d+\.(attn[12]\.(to_[qkv]|to_out\.0)|ffn\.net\.(0\.proj|2))|audio_ffn\.\d+\.net\.(0\.proj|2)"
 )
-LORA = {"targets": LORA_TARGETS, "rank": 64, "alpha": 16, "dropout": 0.05}
+LORA: dict[str, Any] = {"targets": LORA_TARGETS, "rank": 64, "alpha": 16, "dropout": 0.05}
+STAGES = {"audio": 1e-4, "sft": 1e-4, "dpo": 1e-5}
+"""Training stages and their learning rates."""
+BETA = {"video": 3000.0, "audio": 1000.0}
+"""Of AV-DPO, as released; the paper's appendix argues for these and then names them the other way round, and its text
+says 500 for both."""
 
 
 class JavisDiTPP(nn.Module):
@@ -49,6 +56,7 @@ class JavisDiTPP(nn.Module):
 
     audio_path = "linear"
     audio_layout = "grid"
+    one_prompt = True
     video: towers.Part
 
     def __init__(
@@ -162,3 +170,25 @@ class JavisDiTPP(nn.Module):
         shift, scale = (self.audio_out_table + temb.unsqueeze(1)).chunk(2, dim=1)
         patches = self.audio_proj_out(towers.modulated(self.video.norm_out, a, shift, scale))
         return towers.unpatchify(patches, bands, self.patch)
+
+
+def begin_stage(model: JavisDiTPP, stage: str, **over: Any) -> None:
+    """Leave trainable what a stage trains: "audio" the audio parts, "sft" and "dpo" fresh low-rank adapters.
+
+    Adapters of an earlier stage are folded in first, so that the "dpo" stage's reference is its own model with the new
+    adapters silenced. over: changes of `LORA`.
+    """
+    if stage not in STAGES:
+        raise ValueError(f"JavisDiT++: stage {stage!r} is unknown; use one of {', '.join(STAGES)}")
+    merge(model)
+    if stage == "audio":
+        for name, p in model.named_parameters():
+            p.requires_grad_(not name.startswith("video."))
+    else:
+        inject(model, **{**LORA, **over})
+
+
+def released_shift(height: int, width: int, frames: int, training: bool = False) -> float:
+    """The release's shift of the time grid for a clip in pixels and frames; training uses five times as much."""
+    ratio = sqrt(height * width / 512**2) * sqrt(frames // 17 * 5)
+    return 5 * ratio if training else ratio

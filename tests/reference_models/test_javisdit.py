@@ -16,16 +16,19 @@ from avbench.reference_models.catalogue import build
 from avbench.reference_models.common.conditioning import Conditions
 from avbench.reference_models.common.flow import flow_loss
 from avbench.reference_models.common.keymap import load, rename
-from avbench.reference_models.common.lora import adapters, inject, load_peft, merge, save_peft
+from avbench.reference_models.common.lora import adapters, inject, load_peft, merge, save_peft, silenced
 from avbench.reference_models.common.preference import (
+    REWARDS,
     Preference,
     av_dpo_loss,
+    av_dpo_pairs,
     modality_scores,
     pareto_pairs,
+    preferences,
     zscore,
 )
 from avbench.reference_models.common.rope import TA_ROPE, ta_rope_ids, video_ids
-from avbench.reference_models.systems.javisdit import KEYS, LORA, JavisDiTPP
+from avbench.reference_models.systems.javisdit import BETA, KEYS, LORA, JavisDiTPP, begin_stage, released_shift
 from tests.reference_models.parts import COND, X_GRID, X_V, T, close, draw, given, golden
 
 RELEASED = {
@@ -129,9 +132,6 @@ def losses() -> dict[str, Preference]:
     return {name: Preference(won, lost, won, lost) for name in ("video", "audio")}
 
 
-BETA = {"video": 3000.0, "audio": 1000.0}
-
-
 def test_dpo_at_the_start() -> None:  # J5
     pairs = losses()
     assert av_dpo_loss(pairs, BETA, "joint", half=False, flow_weight=0).item() == pytest.approx(log(2))
@@ -206,3 +206,68 @@ def test_adapters_learn() -> None:
     flow_loss(model(X_V, X_GRID, T, T, COND).audio, X_GRID).mean().backward()
     assert all(p.requires_grad == ("lora_" in name) for name, p in model.named_parameters())
     assert any(layer.lora_B.weight.grad.any() for _, layer in adapters(model))
+
+
+def test_stages() -> None:
+    model = nano().eval()
+    begin_stage(model, "audio")
+    assert all(p.requires_grad != name.startswith("video.") for name, p in model.named_parameters())
+    begin_stage(model, "sft", rank=4)
+    for _, layer in adapters(model):
+        torch.nn.init.normal_(layer.lora_B.weight, std=0.1, generator=torch.Generator().manual_seed(0))
+    tuned = outputs(model)
+    begin_stage(model, "dpo", rank=2)
+    # the tuned model is what the last stage starts at, and what it is compared with
+    torch.testing.assert_close(outputs(model), tuned, atol=1e-5, rtol=1e-4)
+    assert {layer.lora_A.out_features for _, layer in adapters(model)} == {2}
+    for _, layer in adapters(model):
+        torch.nn.init.normal_(layer.lora_B.weight, std=0.5, generator=torch.Generator().manual_seed(1))
+    assert not torch.allclose(outputs(model), tuned, atol=1e-3)
+    with silenced(model):
+        torch.testing.assert_close(outputs(model), tuned, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="stage"):
+        begin_stage(model, "rl")
+
+
+def test_preference_optimisation_of_the_model() -> None:  # J5, J6
+    model = nano()
+    begin_stage(model, "dpo", rank=4, dropout=0.0)
+    won, lost, noise = ((draw(f"{n}_v", *X_V.shape), draw(f"{n}_a", *X_GRID.shape)) for n in ("won", "lost", "noise"))
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-3)
+    losses, accuracies = [], []
+    for _ in range(8):
+        pairs = preferences(model, won, lost, noise, T, COND, as_reference=lambda: silenced(model))
+        loss = av_dpo_loss(pairs, {"video": 30.0, "audio": 10.0}, "joint", half=False, flow_weight=0)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+        accuracies.append({name: pair.accuracy.item() for name, pair in pairs.items()})
+    assert losses[0] == pytest.approx(log(2), abs=1e-6) and losses[-1] < 0.6 * losses[0]
+    assert accuracies[-1] == {"video": 1.0, "audio": 1.0}
+    assert not pairs["video"].reference_w.requires_grad
+
+
+def test_rewards_of_table_4() -> None:
+    rng = np.random.default_rng(0)
+    names = ("visual_quality", "motion_quality", "tv_ib", "audiobox", "ta_ib", "av_ib", "desync")
+    pool = {name: rng.normal(size=(50, 4)) for name in names}
+    found = {strategy: av_dpo_pairs(pool, strategy) for strategy in REWARDS}
+    assert len({tuple(pairs) for pairs in found.values()}) == len(REWARDS)
+    # over all metrics at once every prompt has a best and a worst; three modalities seldom agree
+    assert len(found["average-micro"]) == 50 > len(found["modality-micro"]) > 0
+    for prompt, winner, loser in found["modality-micro"]:
+        scores = modality_scores(pool)
+        assert all(table[prompt, winner] > table[prompt, loser] for table in scores.values())
+    assert max(max(pair[1:]) for pair in found["without-ground-truth"]) == 2
+    loud = {name: values * (1000 if name == "audiobox" else 1) for name, values in pool.items()}
+    assert av_dpo_pairs(loud) == found["modality-micro"]
+    assert av_dpo_pairs(loud, "without-normalisation") != found["without-normalisation"]
+    with pytest.raises(ValueError, match="reward"):
+        av_dpo_pairs(pool, "mean")
+
+
+def test_shift_of_the_release() -> None:
+    assert released_shift(240, 426, 65) == pytest.approx(2.42, abs=0.005)
+    assert released_shift(480, 854, 81) == pytest.approx(5.6, abs=0.02)
+    assert released_shift(480, 854, 81, training=True) == pytest.approx(28, abs=0.1)
