@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ from avbench.errors import NotApplicable, NotComparable, SampleError, UserError
 from avbench.execute import Counts, Executor, Outcome, Settings
 from avbench.features import Feature
 from avbench.generator import AUDIO, ClipFile, Model, find_clips, generate_clips, load_model
-from avbench.groups import resolve
+from avbench.groups import profiled, resolve
 from avbench.manifest import describe
 from avbench.metric import Metric, Rows, features
 from avbench.plan import Plan, Subject, encoders, needs_media, subjects
@@ -42,6 +43,7 @@ class Spec:
     reference: Path | None = None
     reference_frames: int | None = None
     settings: Settings = field(default_factory=Settings)
+    profile: str = ""
 
 
 @dataclass
@@ -90,7 +92,8 @@ def resolve_spec(spec: Spec) -> Job:
     whole = load_suite(spec.suite)
     suite = whole.limit(spec.limit)
     names = resolve(spec.metrics or suite.metrics)
-    found = [metrics.get(name) for name in names]
+    found = [metrics.get(name) for name in (profiled(names, spec.profile) if spec.profile else names)]
+    refuse_elsewhere(found, suite.name)
     needed = {w for metric in found for e in encoders(features(metric).values()) for w in e.weights}
     references = References(
         suite, whole.digest, given_pack(spec.suite, whole.name, spec.reference, spec.reference_frames)
@@ -98,6 +101,13 @@ def resolve_spec(spec: Spec) -> Job:
     model, weights = load_model(spec.model), locate_all(needed, spec.weights)
     references.check(found, {name: one.sha256 for name, one in weights.items()}, spec.settings.precision)
     return Job(spec, suite, whole.digest, model, found, weights, Store(), references)
+
+
+def refuse_elsewhere(found: Iterable[Metric], suite: str) -> None:
+    """A `UserError` for metrics that mean nothing on a suite of this name."""
+    for card in (metric.card for metric in found):
+        if card.suites and not any(fnmatch(suite, pattern) for pattern in card.suites):
+            raise UserError(f"{card.id} is valid on {', '.join(card.suites)} only, not on {suite or 'a single clip'}")
 
 
 def evaluate(
@@ -411,6 +421,7 @@ def score_clip(
     if not path.is_file():
         raise UserError(f"{path} does not exist")
     found = [registry.get(name) for name in resolve(name.strip() for name in metrics.split(","))]
+    refuse_elsewhere(found, "")
     found = [metric for metric in found if metric.card.kind == "sample"]
     sample = Sample("clip", 0, prompt, speech_text=speech)
     file = ClipFile(None, path) if path.suffix.lower() in AUDIO else ClipFile(path)

@@ -20,6 +20,18 @@ def groups() -> dict[str, tuple[str, ...]]:
     return {**{name: tuple(ids) for name, ids in table.items()}, "all": every}
 
 
+def profiled(names: Iterable[str], profile: str) -> list[str]:
+    """The variant `NAME@profile` of each metric id where there is one, the id itself where there is none."""
+    from avbench.registry import metrics
+
+    known, wanted = metrics.list(), list(names)
+    if not any(name.endswith(f"@{profile}") for name in known):
+        every = sorted({name.partition("@")[2] for name in known if "@" in name})
+        raise UnknownName(f"--profile {profile}: no metric has this variant; there are {', '.join(every)}")
+    swapped = (f"{name.partition('@')[0]}@{profile}" for name in wanted)
+    return list(dict.fromkeys(new if new in known else old for new, old in zip(swapped, wanted)))
+
+
 def resolve(names: Iterable[str]) -> list[str]:
     """Metric ids behind a mixture of ids and groups, each once, in order. Unknown names raise with suggestions."""
     from avbench.registry import metrics

@@ -32,6 +32,7 @@ class Card:
     source:    paper, repository, commit.
     differs:   what a published variant does otherwise than our default, faults included.
     fields:    {name: meaning} of values beside the main one.
+    suites:    patterns of suite names outside which the metric is refused; empty: it applies everywhere.
     optional:  set metrics only: computed on clips of the generator alone.
     """
 
@@ -47,6 +48,7 @@ class Card:
     text: str
     paired: bool = False
     reference: bool = True
+    suites: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -128,9 +130,10 @@ def sample_metric(
     range: tuple[float | None, float | None] = (None, None),
     differs: Sequence[str] = (),
     fields: dict[str, str] | None = None,
+    suites: Sequence[str] = (),
 ) -> Callable[[T], T]:
     """Declare a class with `score(self, **inputs)` as a metric that gives a value per clip."""
-    return _tag("sample", "score", id, version, better, source, unit, range, differs, fields)
+    return _tag("sample", "score", id, version, better, source, unit, range, differs, fields, suites=suites)
 
 
 def set_metric(
@@ -145,13 +148,14 @@ def set_metric(
     fields: dict[str, str] | None = None,
     paired: bool = False,
     reference: bool = True,
+    suites: Sequence[str] = (),
 ) -> Callable[[T], T]:
     """Declare a class with `reduce(self, generated, reference)` as a metric that gives a value per set of clips.
 
     paired: generated and reference rows are of the same samples, in one order (KL).
     reference: False where the generated clips are judged alone (inception score).
     """
-    return _tag("set", "reduce", id, version, better, source, unit, range, differs, fields, paired, reference)
+    return _tag("set", "reduce", id, version, better, source, unit, range, differs, fields, paired, reference, suites)
 
 
 def _tag(
@@ -167,13 +171,14 @@ def _tag(
     fields: dict[str, str] | None,
     paired: bool = False,
     reference: bool = True,
+    suites: Sequence[str] = (),
 ) -> Callable[[T], T]:
     def tag(cls: T) -> T:
         if not callable(getattr(cls, method, None)):
             raise TypeError(f"{cls.__name__}: a {kind} metric needs a method {method}()")
         cls.card = Card(  # type: ignore[attr-defined]
             id, kind, version, better, unit, range, source, tuple(differs),
-            tuple((fields or {}).items()), inspect.cleandoc(cls.__doc__ or ""), paired, reference,
+            tuple((fields or {}).items()), inspect.cleandoc(cls.__doc__ or ""), paired, reference, tuple(suites),
         )  # fmt: skip
         return cls
 

@@ -49,7 +49,7 @@ def summarise(run: Run, subset: str = "") -> list[Summary]:
     found: list[Summary] = []
     for name in [one["id"] for one in run.manifest["metrics"]]:
         metric = metrics.get(name)
-        card, doubt = metric.card, unverified(run, metric)
+        card, doubt = metric.card, "; ".join(filter(None, (unverified(run, metric), narrow(metric.card))))
         rows = sample_summaries(run, card, subset) if card.kind == "sample" else set_summaries(run, card, subset)
         found += [replace(row, note="; ".join(filter(None, (doubt, row.note)))) for row in rows]
     return found
@@ -63,6 +63,11 @@ def unverified(run: Run, metric: Any) -> str:
     doubtful = set(run.manifest["unverified_weights"])
     used = {name for encoder in encoders(features(metric).values()) for name in encoder.weights}
     return "unverified weights" if doubtful & used else ""
+
+
+def narrow(card: Any) -> str:
+    """Where a metric that means something on some suites alone does."""
+    return f"valid on {', '.join(card.suites)} only" if card.suites else ""
 
 
 def chosen(run: Run, subset: str) -> pd.Series:

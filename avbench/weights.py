@@ -46,7 +46,9 @@ class Checkpoint:
 
     @property
     def place(self) -> Path:
-        """Where it lies in the cache."""
+        """Where it lies in the cache, or in this package where it is shipped."""
+        if self.format == "shipped":
+            return Path(str(files("avbench.metrics"))) / "weights" / self.file
         folder = cache_root() / "weights" / self.name
         return folder if self.format == "folder" else folder / (self.file or Path(self.url).name)
 

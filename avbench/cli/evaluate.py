@@ -13,6 +13,9 @@ from avbench.cli.common import Json, command, parse_weights, print_json, print_t
 
 MODEL = typer.Option(..., "--model", "-m", help="A folder of clips, a name in avbench.toml, or a registered model.")
 SUITE = typer.Option(..., "--suite", "-s", help="A suite's name (with /subset), or a .jsonl, .csv or .toml file.")
+PROFILE = typer.Option(
+    "", "--profile", help="Take each metric's variant @PROFILE where there is one: clatter, vbench, ..."
+)
 METRICS = typer.Option("", "--metrics", help="Metric ids and groups, comma-separated; the suite's own if not given.")
 DEVICE = typer.Option("auto", "--device", help="auto, cpu or cuda:0.")
 LIMIT = typer.Option(None, "--limit", min=1, help="Only the first N samples; the run is marked partial.")
@@ -51,6 +54,7 @@ def eval_command(
         None, help="Frames a clip that a published cache was made with, where you know (JavisBench: 16 or 24)."
     ),
     fresh: bool = typer.Option(False, "--fresh", help="Begin a new run even where an unfinished one can be resumed."),
+    profile: str = PROFILE,
     details: bool = typer.Option(False, "--details", help="Show the fields of every metric, not only its value."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Print the plan and stop."),
     json: bool = Json,
@@ -68,7 +72,7 @@ def eval_command(
     )
     spec = Spec(
         model, suite, names, limit, seed, parse_weights(weights), out, allow_failed, fresh, reference,
-        reference_frames, settings,
+        reference_frames, settings, profile,
     )  # fmt: skip
     if dry_run:
         print_plan(spec, json)

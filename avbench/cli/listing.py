@@ -60,7 +60,13 @@ def list_metrics(json: bool = Json) -> None:
 
 def card_document(card: Any) -> dict[str, Any]:
     """A card as JSON."""
-    return {**vars(card), "fields": dict(card.fields), "range": list(card.range), "differs": list(card.differs)}
+    return {
+        **vars(card),
+        "fields": dict(card.fields),
+        "range": list(card.range),
+        "differs": list(card.differs),
+        "suites": list(card.suites),
+    }
 
 
 @command
@@ -82,6 +88,7 @@ def show_metric(name: str, json: bool = Json) -> None:
     typer.echo(f"better: {card.better}   unit: {card.unit or 'none'}   range: [{low}, {high}]\nsource: {card.source}")
     sections = {
         "differs from our default": card.differs,
+        "valid on": card.suites,
         "fields": [f"{field}: {meaning}" for field, meaning in card.fields],
         "computed from": [f"{attribute}: {text}" for attribute, text in needs.items()],
         "weights": [f"{n}: {checkpoint(n).title} ({checkpoint(n).licence or 'licence: see source'})" for n in names],
