@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,11 +16,15 @@ from avbench.reference_models.catalogue import build, names
 from avbench.reference_models.common.attention import sdpa
 from avbench.reference_models.common.conditioning import Conditions
 from avbench.reference_models.common.flow import PATHS, flow_loss
-from avbench.reference_models.common.rope import half_split_table
+from avbench.reference_models.common.keymap import rename
+from avbench.reference_models.common.rope import half_split_table, rope_table
 from avbench.reference_models.systems import bridgedit
-from avbench.reference_models.systems.bridgedit import KINDS, Bridge, BridgeDiT, frozen, load_released
-from tests.reference_models.parts import COND, X_V, T, draw
+from avbench.reference_models.systems.bridgedit import KEYS, KINDS, READS, Bridge, BridgeDiT, frozen, load_released
+from tests.hashed import hashed_state_dict
+from tests.reference_models.parts import COND, GOLDENS, X_V, T, close, draw, given
 from tests.reference_models.parts import X_TOKENS as X_A
+
+MEETING = (*READS, "add")
 
 
 def nano(**over: Any) -> BridgeDiT:
@@ -205,6 +211,24 @@ def test_released_additive_names() -> None:
     theirs = {re.sub(r"attn\.o_proj_[12]", lambda m: swap[m[0]], key): value for key, value in state.items()}
     load_released(model, theirs)
     assert torch.equal(model.bridges[0].video.o.weight, theirs["0.audio_to_video_proj.weight"])
+
+
+@pytest.mark.parametrize("kind", MEETING)
+def test_bridge_is_the_released_one(kind: str) -> None:
+    """Weights under the released names, outputs of the released blocks, positions counted flat."""
+    keys = json.loads((GOLDENS / "bridgedit_bridge_keys.json").read_text())[kind]
+    with np.load(GOLDENS / "bridgedit_bridge.npz") as file:
+        wanted = [file[f"{kind}_{stream}"] for stream in ("video", "audio")]
+    bridge = Bridge(kind, 48, 32, 64, 2, double_scale=True).eval()
+    state = hashed_state_dict(keys)
+    named = rename(state, KEYS)
+    bridge.load_state_dict({name.removeprefix("bridges.0."): state[key] for key, name in named.items()})
+    ropes = tuple(rope_table(torch.arange(n)[:, None].float(), (32,)) for n in (12, 7))
+    temb = given("temb_v", 2, 48), given("temb_a", 2, 32)
+    with torch.no_grad():
+        found = bridge(given("video", 2, 12, 48), given("audio", 2, 7, 32), temb, ropes)
+    for ours, theirs in zip(found, wanted):
+        close(ours, theirs)
 
 
 @pytest.mark.parametrize("which, trains", [("first", "0"), ("last", "3")])
