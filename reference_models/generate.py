@@ -49,7 +49,8 @@ class Checkpoint:
             part = list(requests[at : at + self.batch])
             filled = part + [part[-1]] * (self.batch - len(part))
             rows = [{name: r.sample.get(name) for name in ("text", "video_text", "audio_text")} for r in filled]
-            yield from self.sampler.clips(rows, [r.seed for r in filled])[: len(part)]
+            videos = [r.reference(r.sample.id).need_video() for r in filled] if self.sampler.watches else []
+            yield from self.sampler.clips(rows, [r.seed for r in filled], videos)[: len(part)]
 
 
 @model(*names())

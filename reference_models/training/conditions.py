@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from avbench.errors import MissingResource
 from avbench.reference_models.common.conditioning import Conditions, HashText
-from avbench.reference_models.training.config import Arm, Text
+from avbench.reference_models.training.config import Arm, Text, is_video
 
 Encoder = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
 """Texts -> embeddings [B, N, D], zero where there is no token, and mask [B, N]."""
@@ -80,6 +81,20 @@ class Conditioner:
     def null(self, count: int, seconds: float) -> Conditions:
         """Nothing said, of video and audio."""
         return self.encode([""] * count, [""] * count, seconds)
+
+
+def watches(model: nn.Module) -> bool:
+    """Whether a model only makes sound for a video it is shown: it has no video tower."""
+    return not any(is_video(name) for name, _ in model.named_parameters())
+
+
+def shown(cond: Conditions, null: Conditions, video: Tensor) -> tuple[Conditions, Conditions]:
+    """Conditions with the features of a clean video, and null conditions without: 0 throughout."""
+    from avbench.reference_models.systems.visiosonic import seen
+
+    found = seen(cond, video)
+    assert found.look is not None and found.sync is not None
+    return found, replace(null, look=torch.zeros_like(found.look), sync=torch.zeros_like(found.sync))
 
 
 def as_model(audio: np.ndarray, layout: str) -> np.ndarray:

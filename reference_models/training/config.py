@@ -47,6 +47,11 @@ ARMS: dict[str, Arm] = {
 }
 
 
+def is_video(parameter: str) -> bool:
+    """Whether a parameter, by its name, belongs to the video tower: what the T2V-only twin has and trains."""
+    return parameter.startswith("video.")
+
+
 class Part(BaseModel):
     """A table of the file: unknown keys are errors, values do not change."""
 

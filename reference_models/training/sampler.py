@@ -19,8 +19,8 @@ from avbench.reference_models.codecs import audio_codec, silence, video_codec
 from avbench.reference_models.common.sampling import SamplerSpec, sample
 from avbench.reference_models.common.streams import generator
 from avbench.reference_models.training.checkpoint import load_weights, read_config
-from avbench.reference_models.training.conditions import Conditioner, as_model
-from avbench.reference_models.training.config import Config
+from avbench.reference_models.training.conditions import Conditioner, as_model, shown, watches
+from avbench.reference_models.training.config import Config, is_video
 
 SMALL = {"steps": 25, "shift": 1.0, "s_v": 2.0, "s_a": 2.0}
 """Of models without an autoencoder: fewer steps, weak guidance, an even grid."""
@@ -54,12 +54,13 @@ class Sampler:
         self.spec = sampler_spec(config, changes)
         self.device = pick_device(device)
         self.model = build(config.model, config.seed, **config.settings)
-        load_weights(self.model, folder, lambda name: config.choice.audio or name.startswith("video."))
+        load_weights(self.model, folder, lambda name: config.choice.audio or is_video(name))
         self.model.to(self.device).eval()
         one_prompt = bool(getattr(self.model, "one_prompt", False))
         self.conditioner = Conditioner(config.text_v, config.text_a, config.choice, one_prompt, self.device)
         self.video = video_codec(config.data.video, str(self.device))
         self.audio = audio_codec(config.data.audio, str(self.device))
+        self.watches = watches(self.model)
         self.layout = str(getattr(self.model, "audio_layout", "tokens"))
 
     @cached_property
@@ -72,12 +73,19 @@ class Sampler:
         """Of video latents: of a black clip's."""
         return black(self.video).shape
 
-    def clips(self, rows: Sequence[Mapping[str, str]], seeds: Sequence[int]) -> list[Clip]:
-        """One clip per row of captions. Each seed decides the noise of its clip, the video's apart from the audio's."""
+    def clips(
+        self, rows: Sequence[Mapping[str, str]], seeds: Sequence[int], videos: Sequence[Video] = ()
+    ) -> list[Clip]:
+        """One clip per row of captions. Each seed decides the noise of its clip, the video's apart from the audio's.
+
+        videos: for a model that only makes sound, what it is shown; its clips are these videos with their new sound.
+        """
         seconds, heard = self.audio.seconds, self.config.choice.audio
         cond, null = self.conditioner(rows, seconds), self.conditioner.null(len(rows), seconds)
         mute = self.stack([as_model(self.mute[None], self.layout)[0]] * len(rows)) if heard else None
-        eps_v = self.noise(seeds, "eps_v", self.shape)
+        if self.watches:
+            cond, null = shown(cond, null, self.stack([self.video.encode(video) for video in videos]))
+        eps_v = None if self.watches else self.noise(seeds, "eps_v", self.shape)
         eps_a = self.noise(seeds, "eps_a", tuple(mute.shape[1:])) if mute is not None else None
         path = str(getattr(self.model, "audio_path", "linear"))
         isolate = self.config.choice.isolate
@@ -86,8 +94,10 @@ class Sampler:
             return self.model(*inputs, isolate=isolate)
 
         out = sample(denoise, cond, null, self.spec, eps_v, eps_a, path, mute)
-        assert out.video is not None
-        videos = [self.video.decode(x) for x in out.video.float().cpu().numpy()]
+        if out.video is None:
+            videos = [cut(video, seconds) for video in videos]
+        else:
+            videos = [self.video.decode(x) for x in out.video.float().cpu().numpy()]
         if out.audio is None:
             return [Clip(video) for video in videos]
         sounds = [self.audio.decode(x) for x in out.audio.float().cpu().numpy()]
@@ -99,6 +109,12 @@ class Sampler:
     def noise(self, seeds: Sequence[int], stream: str, shape: tuple[int, ...]) -> Tensor:
         """Standard normal numbers, drawn on the CPU."""
         return torch.stack([torch.randn(shape, generator=generator(seed, stream)) for seed in seeds]).to(self.device)
+
+
+def cut(video: Video, seconds: float) -> Video:
+    """The first seconds of a video."""
+    kept = max(1, int((video.times < seconds - 1e-6).sum()))
+    return Video(video.frames[:kept], video.times[:kept], video.fps)
 
 
 def black(codec: Any) -> np.ndarray:

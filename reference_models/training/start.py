@@ -8,7 +8,7 @@ from torch import nn
 
 from avbench.errors import MissingResource, UserError
 from avbench.reference_models.training.checkpoint import load_weights
-from avbench.reference_models.training.config import Pretrained
+from avbench.reference_models.training.config import Pretrained, is_video
 
 
 def begin_from(model: nn.Module, start: Pretrained) -> None:
@@ -20,7 +20,7 @@ def begin_from(model: nn.Module, start: Pretrained) -> None:
         if repo:
             fill_tower(model, name, repo, start.folder)
     if start.checkpoint:
-        load_weights(model, Path(start.checkpoint), lambda name: name.startswith("video."))
+        load_weights(model, Path(start.checkpoint), is_video)
 
 
 def fill_tower(model: nn.Module, name: str, repo: str, folder: str) -> None:

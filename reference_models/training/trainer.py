@@ -35,8 +35,8 @@ from avbench.reference_models.training.checkpoint import (
     write_config,
     write_tensors,
 )
-from avbench.reference_models.training.conditions import Conditioner, as_model
-from avbench.reference_models.training.config import Config, Loss
+from avbench.reference_models.training.conditions import Conditioner, as_model, shown, watches
+from avbench.reference_models.training.config import Config, Loss, is_video
 from avbench.reference_models.training.curves import write_curves
 from avbench.reference_models.training.data import Latents, latents
 from avbench.reference_models.training.objectives import OBJECTIVES, Batch, draw, errors, order
@@ -44,11 +44,6 @@ from avbench.reference_models.training.start import begin_from
 
 LOG = "loss.jsonl"
 T_BINS = 4
-
-
-def is_video(name: str) -> bool:
-    """Whether a parameter belongs to the video tower: what the T2V-only twin has and trains."""
-    return name.startswith("video.")
 
 
 class Trainer:
@@ -77,6 +72,7 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(groups, lr=o.lr, betas=o.betas, eps=o.eps, weight_decay=o.weight_decay)
         self.parameters = {name: p for tower in self.towers for name, p in tower.items()}
         self.ema = {name: p.detach().clone() for name, p in self.parameters.items()} if o.ema else {}
+        self.watches = watches(self.model)
         self.audio_path, self.layout = str(self.model.audio_path), str(self.model.audio_layout)
         one_prompt = bool(getattr(self.model, "one_prompt", False))
         self.conditioner = Conditioner(config.text_v, config.text_a, config.choice, one_prompt, torch.device("cpu"))
@@ -173,7 +169,9 @@ class Trainer:
         cond, null = self.conditioner(rows, seconds), self.conditioner.null(len(rows), seconds)
         video = torch.from_numpy(data.video[list(index)])
         audio = torch.from_numpy(self.sounds(data, index)) if arm.audio else None
-        return draw(video, audio, cond, null, loss, config.seed, step)
+        if self.watches:
+            cond, null = shown(cond, null, video)
+        return draw(None if self.watches else video, audio, cond, null, loss, config.seed, step)
 
     def sounds(self, data: Latents, index: Sequence[int]) -> np.ndarray:
         """The sound that the arm gives to these clips, in the model's layout."""

@@ -1,0 +1,306 @@
+"""Training: twins, resumption to the bit, determinism, arms, configurations."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from typer.testing import CliRunner
+
+from avbench.cli import app
+from avbench.errors import UserError
+from avbench.progress import Silent
+from avbench.reference_models.codecs import LogMel
+from avbench.reference_models.common.conditioning import Conditions
+from avbench.reference_models.training import trainer as module
+from avbench.reference_models.training.checkpoint import read_tensors
+from avbench.reference_models.training.config import ARMS, Config, Data, Loss, load_config, parse_config
+from avbench.reference_models.training.curves import draw_curves, read_log, smooth, ticks
+from avbench.reference_models.training.data import latents
+from avbench.reference_models.training.objectives import Batch, draw, order
+from avbench.reference_models.training.trainer import Trainer, partners
+
+SMALL: dict[str, Any] = {
+    "model": "avfulldit-nano",
+    "steps": 6,
+    "batch": 4,
+    "settings": {
+        "joint_layers": 1,
+        "video": {
+            "patch_size": [2, 4, 4], "num_attention_heads": 2, "attention_head_dim": 16, "in_channels": 1,
+            "out_channels": 1, "text_dim": 32, "freq_dim": 16, "ffn_dim": 32, "num_layers": 2,
+        },
+        "audio": {
+            "in_channels": 16, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16,
+            "num_attention_heads": 1, "joint_attention_dim": 32, "pooled_projection_dim": 32,
+            "axes_dims_rope": [4, 6, 6],
+        },
+    },
+    "optimiser": {"warmup": 2, "lr": 3e-3, "clip": 0.1},
+    "data": {"clips": 12, "valid": 4},
+    "log_every": 1,
+    "validate_every": 3,
+    "save_every": 2,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One cache of latents for all tests here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AVBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def config(**over: Any) -> Config:
+    return parse_config({**SMALL, **over}, "test")
+
+
+def trained(folder: Path, **over: Any) -> dict[str, Tensor]:
+    """Weights after a training in `folder`."""
+    Trainer(config(**over), folder, "cpu").run()
+    tensors, _ = read_tensors(folder / "state.safetensors")
+    return {name.partition("/")[2]: value for name, value in tensors.items() if name.startswith("weight/")}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor], prefix: str = "") -> bool:
+    """Equal to the bit under the names of `a` that begin so."""
+    return all(torch.equal(a[name], b[name]) for name in a if name.startswith(prefix))
+
+
+def test_isolated_equals_video_alone_to_the_bit(tmp_path: Path) -> None:
+    alone = trained(tmp_path / "t2v", arm="t2v")
+    isolated = trained(tmp_path / "isolated", arm="isolated")
+    joint = trained(tmp_path / "joint")
+    assert alone and all(name.startswith("video.") for name in alone)
+    assert same(alone, isolated) and not same(alone, joint)
+    fresh = Trainer(config(arm="t2v"), tmp_path / "x", "cpu").parameters
+    assert not same(alone, {name: p.detach() for name, p in fresh.items()})
+    logs = [read_log(tmp_path / arm / "loss.jsonl") for arm in ("t2v", "isolated")]
+    values = [[(r["step"], r.get("video"), r.get("valid_video"), r.get("norm_video")) for r in log] for log in logs]
+    assert values[0] == values[1]
+
+
+def test_one_norm_for_both_towers_would_break_the_twins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = module.nn.utils.clip_grad_norm_
+
+    def together(parameters: Any, limit: float) -> Tensor:
+        return whole([p for group in active[0].optimiser.param_groups for p in group["params"]], limit)
+
+    monkeypatch.setattr(module.nn.utils, "clip_grad_norm_", together)
+    active: list[Trainer] = []
+    found = []
+    for arm in ("t2v", "isolated"):
+        active[:] = [Trainer(config(arm=arm, steps=3), tmp_path / arm, "cpu")]
+        active[0].run()
+        found.append({name: p.detach() for name, p in active[0].parameters.items()})
+    assert not same(*found, "video.")
+
+
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+from avbench.progress import Silent
+from avbench.reference_models.training.config import Config
+from avbench.reference_models.training.trainer import Trainer
+
+class Killer(Silent):
+    left = int(sys.argv[3])
+    def step(self, name, problem=""):
+        if self.armed:
+            self.left -= 1
+            if not self.left:
+                os.kill(os.getpid(), signal.SIGKILL)
+    armed = False
+    def phase(self, name, total, unit="clip"):
+        self.armed = unit == "step"
+
+Trainer(Config(**json.loads(sys.argv[1])), Path(sys.argv[2]), "cpu", Killer()).run()
+"""
+
+
+def test_killed_and_repeated_gives_the_same_bits(tmp_path: Path) -> None:
+    text = config().model_dump_json()
+    done = subprocess.run([sys.executable, "-c", KILLED, text, str(tmp_path / "killed"), "5"], check=False)
+    assert done.returncode == -9
+    _, facts = read_tensors(tmp_path / "killed" / "state.safetensors")
+    assert facts["step"] == 4 and read_log(tmp_path / "killed" / "loss.jsonl")[-1]["step"] == 5
+    trained(tmp_path / "killed")
+    trained(tmp_path / "whole")
+    for name in ("state.safetensors", "model.safetensors", "config.json"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    logs = [read_log(tmp_path / run / "loss.jsonl") for run in ("killed", "whole")]
+    assert [{**row, "seconds": 0} for row in logs[0]] == [{**row, "seconds": 0} for row in logs[1]]
+    assert not list((tmp_path / "killed").glob(".*.part"))
+
+
+def test_seed_decides_and_more_steps_continue(tmp_path: Path) -> None:
+    six = trained(tmp_path / "six")
+    assert not same(six, trained(tmp_path / "other", seed=1))
+    trained(tmp_path / "grown", steps=3)
+    assert same(six, trained(tmp_path / "grown"))
+
+
+def test_stop_saves_and_continues(tmp_path: Path) -> None:
+    import signal
+
+    class Stop(Silent):
+        def step(self, name: str, problem: str = "") -> None:
+            if name == "":
+                signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(config(), tmp_path / "run", "cpu", Stop()).run()
+    assert read_tensors(tmp_path / "run" / "state.safetensors")[1]["step"] == 1
+    assert same(trained(tmp_path / "run"), trained(tmp_path / "whole"))
+
+
+def test_a_folder_of_another_training_is_refused(tmp_path: Path) -> None:
+    trained(tmp_path / "run", steps=1)
+    with pytest.raises(UserError, match=r"optimiser\.lr: 0\.003 there, 0\.01 here"):
+        Trainer(config(optimiser={**SMALL["optimiser"], "lr": 0.01}), tmp_path / "run", "cpu")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match="holds no training"):
+        Trainer(config(), tmp_path / "mine", "cpu")
+    with pytest.raises(UserError, match=r"damaged|not readable"):
+        (tmp_path / "run" / "state.safetensors").write_bytes(b"\0" * 64)
+        Trainer(config(), tmp_path / "run", "cpu").run()
+
+
+def batch_of(trainer: Trainer) -> Batch:
+    return trainer.batch(0)
+
+
+def test_arms_differ_in_what_they_say_and_in_nothing_else(tmp_path: Path) -> None:
+    batches = {arm: batch_of(Trainer(config(arm=arm, loss={"drop": 0.0}), tmp_path / arm, "cpu")) for arm in ARMS}
+    own = batches["t2av"]
+    for arm, batch in batches.items():
+        for name in ("video", "t", "eps_v"):
+            assert torch.equal(getattr(batch, name), getattr(own, name)), (arm, name)
+        assert torch.equal(batch.cond.need("text_v"), own.cond.need("text_v")) is not ARMS[arm].told
+        if ARMS[arm].audio:
+            assert batch.audio is not None and torch.equal(batch.audio, own.audio) is (ARMS[arm].sound == "own")
+            assert torch.equal(batch.eps_a, own.eps_a)
+            assert bool(batch.cond.need("text_a").any()) is ARMS[arm].audio_caption
+        else:
+            assert batch.audio is None and batch.cond.text_a is None
+    silent = batches["silent-audio"].audio
+    assert silent is not None and (silent == silent.flatten()[0]).all()
+
+
+def test_shuffled_sounds_stay_in_their_group_and_none_is_kept() -> None:
+    groups = ["bounce", "stick", "collide"] * 7 + ["alone"]
+    found = partners(groups, 0)
+    assert sorted(found) == list(range(22)) and found[21] == 21
+    assert all(groups[i] == groups[j] and i != j for i, j in enumerate(found[:21]))
+    assert found != partners(groups, 1)
+
+
+def test_order_and_draws_do_not_depend_on_the_past() -> None:
+    epoch = [i for step in range(5) for i in order(3, 10, step, 4)]
+    assert sorted(epoch[:10]) == list(range(10)) and sorted(epoch[10:20]) == list(range(10))
+    assert epoch[8:12] == order(3, 10, 2, 4) and epoch[:10] != epoch[10:20]
+    video, audio = torch.zeros(4, 1, 2, 2, 2), torch.zeros(4, 3, 2)
+    cond = Conditions(text_v=torch.ones(4, 2, 2), text_a=torch.ones(4, 2, 2))
+    null = Conditions(text_v=torch.zeros(4, 2, 2), text_a=torch.zeros(4, 2, 2))
+    both, alone = (draw(video, a, cond, null, Loss(drop=0.5), 1, 7) for a in (audio, None))
+    assert torch.equal(both.t, alone.t) and torch.equal(both.eps_v, alone.eps_v)
+    assert torch.equal(both.cond.need("text_v"), alone.cond.need("text_v"))
+    half = both.slice(slice(2, 4))
+    assert torch.equal(half.eps_a, both.eps_a[2:]) and len(half.cond.need("text_v")) == 2
+
+
+def test_latents_are_made_once_and_shared() -> None:
+    made: list[str] = []
+    data = Data(clips=5, valid=2, sound="mixed")
+    first = latents(data, "train", 5, step=lambda name, problem: made.append(name))
+    again = latents(data, "train", 5, step=lambda name, problem: made.append(name))
+    assert len(made) == 5 and first.folder == again.folder and len(first) == 5
+    assert first.video.shape == (5, 1, 16, 16, 16) and first.audio.shape == (5, 64, 16)
+    assert abs(float(first.video.mean())) < 0.5 and 0.5 < float(first.video.std()) < 1.5
+    tight = latents(data.model_copy(update={"sound": "tight"}), "train", 5)
+    assert np.array_equal(tight.video, first.video) and not np.array_equal(tight.audio, first.audio)
+
+
+def test_latents_of_a_suite_hold_out_its_end() -> None:
+    data = Data(source="clatter-mini", clips=3, valid=2, video={"kind": "pixels", "channels": 3})
+    learned, held = latents(data, "train", 3), latents(data, "valid", 2)
+    assert learned.video.shape == (3, 3, 16, 16, 16) and len(held) == 2
+    assert not {row["id"] for row in learned.texts} & {row["id"] for row in held.texts}
+    with pytest.raises(UserError, match="no clip could be encoded"):
+        latents(Data(source="clatter-mini", clips=1, valid=1, video={"kind": "pixels", "frames": 500}), "train", 1)
+
+
+def test_configuration_errors_name_file_and_key(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text('model = "avfulldit-nano"\n[optimiser]\nlr = 1e-3\n')
+    found = load_config(path, ["optimiser.lr=5e-4", "arm=t2v", "data.events=['bounce']"])
+    assert (found.optimiser.lr, found.arm, found.data.events) == (5e-4, "t2v", ("bounce",))
+    assert parse_config({"model": "avfulldit-t2v-nano"}, "x").arm == "t2v"
+    for changes, message in (
+        (["optimiser.lr=-1"], r"a\.toml: not a training\n  optimiser\.lr: Input should be greater than 0"),
+        (["optimizer.lr=1"], "optimizer: Extra inputs"),
+        (["arm=t2"], "arm 't2' is unknown; use one of t2av"),
+        (["steps"], "write KEY=VALUE"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load_config(path, changes)
+    with pytest.raises(UserError, match="did you mean avfulldit-nano"):
+        load_config(path, ["model=avfulldt-nano"])
+    with pytest.raises(UserError, match="has no audio"):
+        parse_config({"model": "avfulldit-t2v-nano", "arm": "isolated"}, "x")
+    with pytest.raises(UserError, match="does not exist"):
+        load_config(tmp_path / "b.toml")
+
+
+def test_digest_is_of_what_decides_the_weights() -> None:
+    assert config().digest == config(save_every=5, steps=7).digest != config(seed=1).digest
+    cosine = {**SMALL["optimiser"], "schedule": "cosine"}
+    assert config(optimiser=cosine).digest != config(optimiser=cosine, steps=7).digest
+
+
+def test_curves(tmp_path: Path) -> None:
+    rows = [{"step": s, "video": 2.0 / s, "audio": 1.0 / s} for s in range(1, 50)]
+    text = draw_curves([*rows, {"step": 49, "valid_video": 0.05}], "a <b>")
+    assert text.startswith("<svg") and "a &lt;b>" in text and text.count("<polyline") == 5 and "NaN" not in text
+    assert draw_curves([], "x") == ""
+    np.testing.assert_allclose(smooth(np.array([1.0, 2, 3, 4]), 2), [1, 1.5, 2.5, 3.5])
+    assert ticks(-1, 1) == [0.1, 0.2, 0.5, 1, 2, 5, 10] and len(ticks(0, 0.06)) >= 4
+
+
+def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "small.toml"
+    lines = ['model = "avfulldit-nano"', "steps = 2", "batch = 2", "data = {clips = 12, valid = 4}"]
+    path.write_text("\n".join(lines))
+    words = ["train", str(path), "--device", "cpu", "--json"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["step"] == 2 and found["valid_video"] > 0
+    names = {p.name for p in (tmp_path / "training" / "small").iterdir()}
+    assert names == {"config.json", "model.safetensors", "state.safetensors", "loss.jsonl", "loss.svg"}
+    wrong = CliRunner().invoke(app, [*words, "--set", "steps=0"])
+    assert wrong.exit_code == 2 and "steps: Input should be greater" in wrong.stderr
+
+
+def test_log_mel_keeps_moments_and_loudness() -> None:
+    from avbench.suites.clatter import DESK, render, scene
+
+    codec = LogMel()
+    for index in (0, 2, 4):
+        audio = render(scene("train", index, DESK)).need_audio()
+        latents_ = codec.encode(audio)
+        again = codec.encode(codec.decode(latents_))
+        assert latents_.shape == (64, 16) and np.corrcoef(latents_.ravel(), again.ravel())[0, 1] > 0.85
+        loud = [x.max(1) > 0 for x in (latents_, again)]
+        assert (loud[0] == loud[1]).mean() > 0.9
