@@ -7,6 +7,8 @@ baseline, Ovi's fusion (character-ai/Ovi 5b69b25), whose public weights load by 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 from avbench.reference_models.common import towers
 from avbench.reference_models.common.attention import heads, sdpa, window_index, windowed_cross
 from avbench.reference_models.common.conditioning import Conditions, JointPrediction
-from avbench.reference_models.common.keymap import WAN, Rules, under
+from avbench.reference_models.common.keymap import WAN, Rules, load, under
 from avbench.reference_models.common.rope import Table, rope_table, rotate, time_ids, wan_axes
 from avbench.reference_models.common.streams import seeded
 
@@ -234,6 +236,21 @@ class Harmony(nn.Module):
             a = towers.wan_ffn(audio, to_a(audio, a, ea, h, ev.rope), *rows_a)
             h = towers.wan_ffn(video, to_v(video, h, ev, heard, ea.rope), *rows_v)
         return h, a
+
+
+def load_ovi(model: Harmony, state: Mapping[str, Tensor]) -> None:
+    """Put Ovi's public weights into a model of its sizes (and `audio_scale=0.19676`), or `UserError`.
+
+    Of a "gldi" model they fill both towers, which is how it may begin; Ovi's fusion has no place there.
+    """
+    if model.kind == "ovi":
+        load(model, state, OVI_KEYS)
+        return
+    fusion = re.compile("|".join(rf"\.cross_attn\.{theirs}\." for theirs, _ in FUSION))
+    for tower in ("video", "audio"):
+        own = {key: value for key, value in state.items() if key.startswith(f"{tower}_model.")}
+        kept = {key: value for key, value in own.items() if not fusion.search(key)}
+        load(getattr(model, tower), kept, under("", WAN, f"{tower}_model."))
 
 
 class Windows:

@@ -8,6 +8,7 @@ everywhere.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import sqrt
 from typing import Any
 
@@ -19,8 +20,8 @@ from torch import Tensor, nn
 from avbench.reference_models.common import towers
 from avbench.reference_models.common.attention import sdpa
 from avbench.reference_models.common.conditioning import Conditions, JointPrediction
-from avbench.reference_models.common.keymap import WAN, Rules, under
-from avbench.reference_models.common.lora import inject, merge
+from avbench.reference_models.common.keymap import WAN, Rules, load, rename, under
+from avbench.reference_models.common.lora import inject, load_peft, merge
 from avbench.reference_models.common.rope import join, rope_table, ta_rope_ids, wan_axes
 from avbench.reference_models.common.streams import seeded
 
@@ -170,6 +171,26 @@ class JavisDiTPP(nn.Module):
         shift, scale = (self.audio_out_table + temb.unsqueeze(1)).chunk(2, dim=1)
         patches = self.audio_proj_out(towers.modulated(self.video.norm_out, a, shift, scale))
         return towers.unpatchify(patches, bands, self.patch)
+
+
+def load_released(model: JavisDiTPP, state: Mapping[str, Tensor], adapter: Mapping[str, Tensor] | None = None) -> None:
+    """Put JavisDiT-v1.0 into a model of its sizes: every key has a place and every place a key, or `UserError`.
+
+    adapter: the release's low-rank adapter in peft's format, under its own layers' names; it is folded in.
+    """
+    load(model, state, KEYS)
+    if adapter is None:
+        return
+    inject(model, **LORA)
+    prefix = "base_model.model."
+    layers = sorted({key.removeprefix(prefix).partition(".lora_")[0] + "." for key in adapter})
+    named = rename(layers, KEYS)
+    renamed = {}
+    for key, value in adapter.items():
+        layer, _, side = key.removeprefix(prefix).partition(".lora_")
+        renamed[f"{prefix}{named[layer + '.']}lora_{side}"] = value
+    load_peft(model, renamed)
+    merge(model)
 
 
 def begin_stage(model: JavisDiTPP, stage: str, **over: Any) -> None:

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from avbench.errors import UserError
 from avbench.reference_models.catalogue import build, settings
 from avbench.reference_models.common import towers
 from avbench.reference_models.common.attention import sdpa
 from avbench.reference_models.common.conditioning import Conditions, JointPrediction
 from avbench.reference_models.common.guidance import sync_cfg
-from avbench.reference_models.common.keymap import load
 from avbench.reference_models.common.rope import rotate
 from avbench.reference_models.common.sampling import SamplerSpec, held_first, sample
-from avbench.reference_models.systems.harmony import OVI_KEYS, Harmony, Local, Windows
+from avbench.reference_models.systems.harmony import Harmony, Local, Windows, load_ovi
 from avbench.reference_models.training.config import Loss
 from avbench.reference_models.training.objectives import Batch, cts, flow
 from tests.reference_models.parts import COND, X_TOKENS, X_V, T, close, draw, given, golden
@@ -50,13 +50,28 @@ def test_ovi_as_released() -> None:  # H7
     state, outputs = golden("ovi_fusion_tiny")
     video, audio = ({**TOWER, "in_channels": n, "out_channels": n} for n in (12, 5))
     model = Harmony(video, audio, audio_scale=0.19676, interaction="ovi").eval()
-    load(model, state, OVI_KEYS)
+    load_ovi(model, state)
     texts = (given(f"ovi.text_{name}", 6, 24)[None] for name in ("video", "audio"))
     cond, t = Conditions(*texts), torch.tensor([0.3])
     with torch.no_grad():
         out = model(given("ovi.video", 12, 3, 8, 8)[None], given("ovi.audio", 17, 5)[None], t, t, cond)
     close(out.video[0], outputs["video"])
     close(out.audio[0], outputs["audio"])
+
+
+def test_towers_begin_as_ovis() -> None:
+    state, _ = golden("ovi_fusion_tiny")
+    video, audio = ({**TOWER, "in_channels": n, "out_channels": n} for n in (12, 5))
+    ovi, own = (Harmony(video, audio, audio_scale=0.19676, interaction=kind).eval() for kind in ("ovi", "gldi"))
+    for model in (ovi, own):
+        load_ovi(model, state)
+    cond, t = Conditions(draw("v", 1, 6, 24), draw("a", 1, 6, 24)), torch.tensor([0.3])
+    x_v = draw("x_v", 1, 12, 3, 8, 8)
+    with torch.no_grad():
+        alone = [model(x_v, draw("x", 1, 17, 5), t, t, cond, isolate=True).video for model in (ovi, own)]
+    assert torch.equal(*alone)
+    with pytest.raises(UserError, match="lacks 1"):
+        load_ovi(own, {k: v for k, v in state.items() if k != "audio_model.head.head.bias"})
 
 
 @pytest.mark.parametrize("reach", [0.5, 1.0, 1e9])

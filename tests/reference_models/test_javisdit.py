@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 from math import log
 from typing import Any
@@ -28,7 +29,15 @@ from avbench.reference_models.common.preference import (
     zscore,
 )
 from avbench.reference_models.common.rope import TA_ROPE, ta_rope_ids, video_ids
-from avbench.reference_models.systems.javisdit import BETA, KEYS, LORA, JavisDiTPP, begin_stage, released_shift
+from avbench.reference_models.systems.javisdit import (
+    BETA,
+    KEYS,
+    LORA,
+    JavisDiTPP,
+    begin_stage,
+    load_released,
+    released_shift,
+)
 from tests.reference_models.parts import COND, X_GRID, X_V, T, close, draw, given, golden
 
 RELEASED = {
@@ -55,6 +64,29 @@ def test_released_model() -> None:
         out = model(given("javisdit.video", 2, 16, 3, 8, 8), given("javisdit.audio", 2, 8, 20, 16), t, t, cond)
     close(-out.video, outputs["video"])  # the released model returns x0 - eps
     close(-out.audio, outputs["audio"])
+
+
+def test_released_adapter() -> None:  # J9
+    state, _ = golden("javisdit_v1_tiny")
+    plain, tuned = JavisDiTPP(RELEASED, 8), JavisDiTPP(RELEASED, 8)
+    layers = [key.removesuffix(".weight") for key in state if re.search(r"(attn\.[qkvo]|ffn\.[02])\.weight$", key)]
+    adapter = {}
+    for layer in layers:
+        wide, deep = state[f"{layer}.weight"].shape
+        adapter[f"base_model.model.{layer}.lora_A.weight"] = draw(f"{layer}.A", 64, deep)
+        adapter[f"base_model.model.{layer}.lora_B.weight"] = draw(f"{layer}.B", wide, 64)
+    load_released(plain, state)
+    load_released(tuned, state, adapter)
+    for theirs, ours in (
+        ("blocks.1.cross_attn.o", "video.blocks.1.attn2.to_out.0"),
+        ("blocks.0.audio_ffn.2", "audio_ffn.0.net.2"),
+    ):
+        a, b = (adapter[f"base_model.model.{theirs}.lora_{side}.weight"] for side in "AB")
+        change = (tuned.get_submodule(ours).weight - plain.get_submodule(ours).weight) * (64 / 16)
+        torch.testing.assert_close(change, b @ a, atol=1e-4, rtol=1e-4)
+    assert not list(adapters(tuned)) and len(layers) == 2 * (4 + 4 + 2 + 2)
+    with pytest.raises(UserError, match="differ"):
+        load_released(JavisDiTPP(RELEASED, 8), state, dict(list(adapter.items())[:-1]))
 
 
 def test_checkpoints_that_do_not_fit_are_refused() -> None:  # J9
