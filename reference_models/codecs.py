@@ -23,9 +23,10 @@ TINY = 1e-8
 class VideoCodec(Protocol):
     """encode: a video -> latents float32 [C, F, H, W]. decode: the reverse. frames, fps: of what it takes and gives."""
 
-    frames: int
-    fps: Fraction
-
+    @property
+    def frames(self) -> int: ...
+    @property
+    def fps(self) -> Fraction: ...
     def encode(self, video: Video) -> np.ndarray: ...
     def decode(self, latents: np.ndarray) -> Video: ...
 
@@ -33,8 +34,8 @@ class VideoCodec(Protocol):
 class AudioCodec(Protocol):
     """encode: audio -> latents float32 [L, C] or [C, T, M]. decode: the reverse."""
 
-    seconds: float
-
+    @property
+    def seconds(self) -> float: ...
     def encode(self, audio: Audio) -> np.ndarray: ...
     def decode(self, latents: np.ndarray) -> Audio: ...
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -69,11 +69,11 @@ class Data(Part):
     """
 
     source: str = "clatter"
-    clips: int = Field(4096, ge=0)
+    clips: Annotated[int, Field(ge=0)] = 4096
     split: str = "train"
     sound: Literal["tight", "loose", "mixed"] = "tight"
     events: tuple[str, ...] = ()
-    valid: int = Field(64, ge=1)
+    valid: Annotated[int, Field(ge=1)] = 64
     video: dict[str, Any] = {"kind": "pixels"}
     audio: dict[str, Any] = {"kind": "log-mel"}
 
@@ -86,8 +86,8 @@ class Text(Part):
     """
 
     kind: Literal["hash", "t5"] = "hash"
-    width: int = Field(32, ge=1)
-    tokens: int = Field(24, ge=1)
+    width: Annotated[int, Field(ge=1)] = 32
+    tokens: Annotated[int, Field(ge=1)] = 24
     repo: str = ""
     folder: str = ""
     tokenizer: str = ""
@@ -100,15 +100,15 @@ class Optimiser(Part):
     sampled (0: none); it starts lower, as (1 + step) / (10 + step).
     """
 
-    lr: float = Field(1e-3, gt=0)
+    lr: Annotated[float, Field(gt=0)] = 1e-3
     betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
     eps: float = 1e-8
-    clip: float = Field(1.0, ge=0)
-    warmup: int = Field(100, ge=0)
+    clip: Annotated[float, Field(ge=0)] = 1.0
+    warmup: Annotated[int, Field(ge=0)] = 100
     schedule: Literal["constant", "cosine"] = "constant"
-    lr_end: float = Field(0.0, ge=0)
-    ema: float = Field(0.999, ge=0, lt=1)
+    lr_end: Annotated[float, Field(ge=0)] = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
 
 
 class Loss(Part):
@@ -119,14 +119,14 @@ class Loss(Part):
     drop: share of captions replaced by nothing, drawn for each tower.
     """
 
-    video: float = Field(1.0, ge=0)
-    audio: float = Field(1.0, ge=0)
+    video: Annotated[float, Field(ge=0)] = 1.0
+    audio: Annotated[float, Field(ge=0)] = 1.0
     objective: Literal["", "flow", "cts"] = ""
-    audio_driven: float = Field(0.1, ge=0)
-    video_driven: float = Field(0.3, ge=0)
+    audio_driven: Annotated[float, Field(ge=0)] = 0.1
+    video_driven: Annotated[float, Field(ge=0)] = 0.3
     t: Literal["uniform", "logit_normal", "sobol"] = "uniform"
-    shift: float = Field(1.0, gt=0)
-    drop: float = Field(0.1, ge=0, le=1)
+    shift: Annotated[float, Field(gt=0)] = 1.0
+    drop: Annotated[float, Field(ge=0, le=1)] = 0.1
 
 
 class Pretrained(Part):
@@ -148,9 +148,9 @@ class Config(Part):
 
     model: str
     arm: str = ""
-    seed: int = Field(0, ge=0)
-    steps: int = Field(6000, ge=1)
-    batch: int = Field(32, ge=1)
+    seed: Annotated[int, Field(ge=0)] = 0
+    steps: Annotated[int, Field(ge=1)] = 6000
+    batch: Annotated[int, Field(ge=1)] = 32
     precision: Literal["no", "bf16", "fp16"] = "no"
     settings: dict[str, Any] = {}
     sampler: dict[str, Any] = {}
@@ -161,10 +161,10 @@ class Config(Part):
     text_a: Text = Text()
     optimiser: Optimiser = Optimiser()
     loss: Loss = Loss()
-    log_every: int = Field(20, ge=1)
-    validate_every: int = Field(200, ge=1)
-    save_every: int = Field(200, ge=1)
-    keep_every: int = Field(0, ge=0)
+    log_every: Annotated[int, Field(ge=1)] = 20
+    validate_every: Annotated[int, Field(ge=1)] = 200
+    save_every: Annotated[int, Field(ge=1)] = 200
+    keep_every: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="before")
     @classmethod

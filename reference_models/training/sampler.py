@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +90,7 @@ class Sampler:
         path = str(getattr(self.model, "audio_path", "linear"))
         isolate = self.config.choice.isolate
 
-        def denoise(*inputs: Any) -> Any:
-            return self.model(*inputs, isolate=isolate)
-
-        out = sample(denoise, cond, null, self.spec, eps_v, eps_a, path, mute)
+        out = sample(partial(self.model, isolate=isolate), cond, null, self.spec, eps_v, eps_a, path, mute)
         if out.video is None:
             videos = [cut(video, seconds) for video in videos]
         else:

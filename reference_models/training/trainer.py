@@ -251,7 +251,7 @@ class Trainer:
         """State for a resume, averaged weights for sampling, the loss curves."""
         if not self.main:
             return
-        tensors = {f"weight/{name}": p for name, p in self.parameters.items()}
+        tensors: dict[str, Tensor] = {f"weight/{name}": p for name, p in self.parameters.items()}
         tensors |= {f"ema/{name}": p for name, p in self.ema.items()}
         for name, p in self.parameters.items():
             tensors |= {f"{key}/{name}": value for key, value in self.optimiser.state.get(p, {}).items()}
