@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from avbench.cli import compare, doctor, evaluate, leaderboard, listing, pages, suites, train
+from avbench.cli import compare, doctor, evaluate, leaderboard, listing, pages, reproduce, suites, train
 
 app = typer.Typer(
     name="avbench",
@@ -20,6 +20,7 @@ evaluate.register(app)
 train.register(app)
 compare.register(app)
 leaderboard.register(app)
+reproduce.register(app)
 pages.register(app)
 suites.register(app)
 listing.register(app)
