@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from avbench.reference_models.common import towers
 from avbench.reference_models.common.attention import heads, joint_sdpa
 from avbench.reference_models.common.conditioning import Conditions, JointPrediction
+from avbench.reference_models.common.keymap import load
 from avbench.reference_models.common.rope import Table, rope_table, rotate, time_ids, wan_axes
 from avbench.reference_models.common.streams import seeded
 
@@ -186,6 +187,17 @@ class AVFullDiT(nn.Module):
             reads_text = self.video_reads_audio_text
             h, a = step(video, audio, link, h, a, ev, ea.temb, rope_a, count, isolate, reads_text)
         return h, towers.flux_head(self.audio, a[:, count:], ea.temb)
+
+
+def load_tangoflux(model: AVFullDiT, state: Mapping[str, Tensor]) -> None:
+    """Put TangoFlux's public weights into the audio tower and its conditions, or `UserError`; video stays as it is.
+
+    Its text encoder, Flan-T5, is left out: that is `Text(kind="t5")` of a training.
+    """
+    own = {key: value for key, value in state.items() if not key.startswith("text_encoder.")}
+    audio = {key: value for key, value in own.items() if key.startswith("transformer.")}
+    load(model.audio, audio, ((r"transformer\.", ""),))
+    load(model.audio_text, {key: value for key, value in own.items() if key not in audio}, (("", ""),))
 
 
 def joint_block(

@@ -9,11 +9,12 @@ import torch
 from diffusers import FluxTransformer2DModel
 from torch import Tensor, nn
 
+from avbench.errors import UserError
 from avbench.reference_models.catalogue import build, names
 from avbench.reference_models.common.conditioning import Conditions
 from avbench.reference_models.common.flow import flow_loss
 from avbench.reference_models.common.rope import rope_table, time_ids, wan_axes
-from avbench.reference_models.systems.avfulldit import AVFullDiT
+from avbench.reference_models.systems.avfulldit import AVFullDiT, load_tangoflux
 from tests.reference_models.parts import draw
 
 X_V, X_A = draw("x_v", 2, 1, 4, 8, 8), draw("x_a", 2, 17, 16)
@@ -182,6 +183,22 @@ def test_variants_differ_and_wrong_ones_are_refused() -> None:
     for wrong in ({"rope": "none"}, {"rope_layout": "both"}, {"attention": "none"}, {"joint_layers": 9}):
         with pytest.raises(ValueError, match="AVFullDiT"):
             nano(**wrong)
+
+
+def test_tangoflux_fills_the_audio_side() -> None:
+    source, model = nano(), build("avfulldit-nano", seed=4)
+    assert isinstance(model, AVFullDiT)
+    state = {f"transformer.{name}": value for name, value in source.audio.state_dict().items()}
+    state |= dict(source.audio_text.state_dict()) | {"text_encoder.shared.weight": torch.ones(1)}
+    assert {"fc.0.weight", "fc.0.bias"} <= set(state)
+    load_tangoflux(model, state)
+    with torch.no_grad():
+        outs = [m.eval()(X_V, X_A, T, T, COND, isolate=True) for m in (source, model)]
+    assert torch.equal(outs[0].audio, outs[1].audio) and not torch.equal(outs[0].video, outs[1].video)
+    with pytest.raises(UserError, match="lacks 1"):
+        load_tangoflux(model, {key: value for key, value in state.items() if key != "fc.0.bias"})
+    with pytest.raises(UserError, match="no place"):
+        load_tangoflux(model, {**state, "more": torch.ones(1)})
 
 
 def test_names() -> None:

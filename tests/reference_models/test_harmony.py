@@ -115,6 +115,28 @@ def test_new_interaction_leaves_the_towers_as_they_were() -> None:  # H2
     assert torch.equal(run(ovi, isolate=True).video, wan) and not torch.allclose(run(ovi).video, wan)
 
 
+def trained(x_a: Tensor | None) -> dict[str, Tensor]:
+    """The video tower after a few steps of the isolated model, gradients clipped per tower."""
+    model = nano().train()
+    parameters = dict(model.named_parameters())
+    sides = [[p for name, p in parameters.items() if name.startswith("video.") == video] for video in (True, False)]
+    optimiser = torch.optim.AdamW([{"params": side} for side in sides], lr=1e-2)
+    for _ in range(3):
+        optimiser.zero_grad()
+        out = model(X_V, x_a, T, None if x_a is None else T, COND, isolate=True)
+        sum(v.square().mean() for v in out if v is not None).backward()
+        for side in sides:
+            torch.nn.utils.clip_grad_norm_(side, 0.1)
+        optimiser.step()
+    return {name: p.detach() for name, p in parameters.items() if name.startswith("video.")}
+
+
+def test_twin_identity() -> None:  # A9, for Harmony
+    alone, joint, start = trained(None), trained(X_TOKENS), dict(nano().named_parameters())
+    assert all(torch.equal(alone[name], joint[name]) for name in alone)
+    assert not torch.equal(alone["video.proj_out.weight"], start["video.proj_out.weight"])
+
+
 def test_frames_hear_only_their_own_window() -> None:
     model = nano(loud=True)
     grid, other = towers.wan_grid(model.video, X_V), X_TOKENS.clone()
