@@ -24,7 +24,7 @@ WEIGHTS = ("synchformer",)
 ENCODERS = "avbench.metrics.encoders.synchformer"
 SYNCHFORMER_VIDEO = Encoder("synchformer.video", f"{ENCODERS}:video", weights=WEIGHTS, batch=16, flops=3.8e11)
 SYNCHFORMER_AUDIO = Encoder("synchformer.audio", f"{ENCODERS}:audio", weights=WEIGHTS, batch=128, flops=1.3e10)
-SYNCHFORMER_HEAD = Encoder("synchformer.head", f"{ENCODERS}:head", weights=WEIGHTS, batch=64, flops=8.5e9)
+SYNCHFORMER_HEAD = Encoder("synchformer.head", f"{ENCODERS}:head", weights=WEIGHTS, batch=64, flops=9e9)
 
 FPS, RATE = 25, 16000
 FRAMES, STEP = 16, 8  # of a segment, between segments
