@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import log10
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ BEGIN, END = "<!-- models table -->", "<!-- end of models table -->"
 TIMED = ("tiny", "nano")
 BATCH, TIMED_STEPS = 4, 1
 HEAD = [
-    "model", "parameters", "of video", "TFLOPs per pass", "TFLOPs per sampling step", "training, clips/CPU s",
+    "model", "parameters", "of video", "FLOPs per pass", "FLOPs per sampling step", "training, clips/CPU s",
     "sampling, clips/CPU s",
 ]  # fmt: skip
 
@@ -165,11 +166,15 @@ def timed(name: str) -> dict[str, float]:
 
 def cells(name: str, row: Mapping[str, Any]) -> list[str]:
     """A line of a table."""
-    tera = row["flops"] / 1e12
-    digits = 1 if tera >= 10 else 3 if tera >= 0.1 else 5
     train, made = (f"{row[key]:.3g}" if key in row else "" for key in ("train", "sample"))
     parts = [f"{row[key] / 1e6:,.2f} M" if row[key] else "" for key in ("parameters", "video")]
-    return [f"`{name}`", *parts, f"{tera:,.{digits}f}", f"{tera * passes(name):,.{digits}f}", train, made]
+    return [f"`{name}`", *parts, short(row["flops"]), short(row["flops"] * passes(name)), train, made]
+
+
+def short(count: float) -> str:
+    """Three digits and G or T."""
+    unit, name = (1e12, "T") if count >= 1e11 else (1e9, "G")
+    return f"{count / unit:,.{max(0, 2 - int(log10(max(1, count / unit))))}f} {name}"
 
 
 def tables(rows: Mapping[str, Mapping[str, Any]]) -> str:

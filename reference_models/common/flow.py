@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import pi
+from math import log, pi
 from typing import Protocol
 
 import torch
@@ -73,6 +73,12 @@ def shift_t(u: Tensor, shift: float) -> Tensor:
 def sigma_grid(steps: int, shift: float = 1.0) -> Tensor:
     """Times 1 = t_0 > ... > t_steps = 0, float64 [steps + 1]: evenly spaced ones, shifted."""
     return torch.cat([shift_t(torch.linspace(1, 1 / steps, steps, dtype=torch.float64), shift), torch.zeros(1)])
+
+
+def stable_audio_grid(steps: int, low: float = 0.3, high: float = 500.0) -> Tensor:
+    """Stable Audio's times, float64 [steps + 1]: sigmas evenly spaced in their logarithm, t = 2 / pi atan(sigma), 0."""
+    sigmas = torch.linspace(log(high), log(low), steps, dtype=torch.float64).exp()
+    return torch.cat([sigmas.atan() * (2 / pi), torch.zeros(1)])
 
 
 def sample_t(count: int, kind: str, shift: float, generator: torch.Generator) -> Tensor:

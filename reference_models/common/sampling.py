@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from avbench.reference_models.common.conditioning import Conditions, JointPrediction
-from avbench.reference_models.common.flow import PATHS, LinearPath, sigma_grid
+from avbench.reference_models.common.flow import PATHS, LinearPath, sigma_grid, stable_audio_grid
 from avbench.reference_models.common.guidance import Denoiser, joint_cfg, sync_cfg
 
 NOTHING = JointPrediction(None, None)
+GRIDS = ("shared", "released")
 GUIDANCE = ("cfg", "sync", "none")
 
 
@@ -22,7 +22,8 @@ class SamplerSpec:
     """How to sample.
 
     steps: network evaluations. shift: of the grid, towards noise. s_v, s_a: guidance scales (1: none).
-    guidance: "cfg" (both captions dropped at once), "sync" (Harmony's SyncCFG) or "none".
+    guidance: "cfg" (both captions dropped at once), "sync" (Harmony's SyncCFG) or "none". grid: "shared", one clock for
+    both modalities as in training; "released", BridgeDiT's code, whose audio follows Stable Audio's own times.
     """
 
     steps: int = 50
@@ -30,12 +31,20 @@ class SamplerSpec:
     s_v: float = 5.0
     s_a: float = 4.5
     guidance: str = "cfg"
+    grid: str = "shared"
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.shift <= 0:
             raise ValueError(f"sampler: steps and shift must be positive, not {self.steps} and {self.shift}")
         if self.guidance not in GUIDANCE:
             raise ValueError(f"sampler: guidance {self.guidance!r} is unknown; use one of {', '.join(GUIDANCE)}")
+        if self.grid not in GRIDS:
+            raise ValueError(f"sampler: grid {self.grid!r} is unknown; use one of {', '.join(GRIDS)}")
+
+    def times(self) -> tuple[Tensor, Tensor]:
+        """Of video and of audio, float64 [steps + 1] each."""
+        video = sigma_grid(self.steps, self.shift)
+        return video, video if self.grid == "shared" else stable_audio_grid(self.steps)
 
 
 @torch.no_grad()
@@ -66,11 +75,11 @@ def sample(
         raise ValueError("nothing to sample: give noise for at least one modality that is not given")
     if spec.guidance == "sync" and (x[0] is None or x[1] is None or mute is None):
         raise ValueError("SyncCFG needs video, audio and the latents of silence")
-    grid = sigma_grid(spec.steps, spec.shift).to(some)
+    grids = [grid.to(some)[:, None].expand(-1, len(some)) for grid in spec.times()]
     last = None
-    for step, (now, then) in enumerate(pairwise(grid)):
-        t, s = now.expand(len(some)), then.expand(len(some))
-        t_v, t_a = (None if one is None else t if clean is None else 0 * t for one, clean in zip(x, given))
+    for step in range(spec.steps):
+        now, then = ([grid[at] for grid in grids] for at in (step, step + 1))
+        t_v, t_a = (None if one is None else t if clean is None else 0 * t for one, clean, t in zip(x, given, now))
         if spec.guidance == "sync":
             assert x[0] is not None and x[1] is not None and mute is not None and t_v is not None and t_a is not None
             still = static if static is not None else held_first(x[0], last, t_v, given.video is not None)
@@ -80,7 +89,7 @@ def sample(
             out = joint_cfg(model, x[0], x[1], t_v, t_a, cond, null, *scales)
         x = [
             one if one is None or v is None or clean is not None else path.step(one, v, t, s)
-            for path, one, v, clean in zip(paths, x, out, given)
+            for path, one, v, clean, t, s in zip(paths, x, out, given, now, then)
         ]
         last = out.video
         tell(step)
