@@ -28,7 +28,8 @@ class Conditions:
 
     text_v [B, N, D_v], text_a [B, M, D_a]: token embeddings, zero where there is no token.
     mask_a [B, M]: True at tokens of text_a.
-    seconds [B]: clip length. ref_a [B, L_r, C_a]: clean reference-audio latents (Harmony).
+    seconds [B]: clip length. ref_a [B, L_r, C_a]: clean reference-audio latents, transcript [B, W, D_w]: embeddings of
+    the spoken words (Harmony).
     look [B, T, D_l]: frame embeddings; sync [B, S, D_s]: synchrony features (VisioSonic, MMAudio).
     """
 
@@ -37,6 +38,7 @@ class Conditions:
     mask_a: Tensor | None = None
     seconds: Tensor | None = None
     ref_a: Tensor | None = None
+    transcript: Tensor | None = None
     look: Tensor | None = None
     sync: Tensor | None = None
 
@@ -76,9 +78,10 @@ def blanked(cond: Conditions, null: Conditions, video: Tensor, audio: Tensor) ->
         value, empty = getattr(cond, name), getattr(null, name)
         if value is None:
             return None
+        empty = torch.zeros_like(value) if empty is None else empty
         return torch.where(where.to(value.device).reshape(-1, *[1] * (value.ndim - 1)), empty, value)
 
-    names = {"text_v": video, "look": video, "sync": video, "text_a": audio, "mask_a": audio}
+    names = {"text_v": video, "look": video, "sync": video, "text_a": audio, "mask_a": audio, "transcript": audio}
     return replace(cond, **{name: mix(name, where) for name, where in names.items()})
 
 

@@ -22,7 +22,8 @@ class SamplerSpec:
     """How to sample.
 
     steps: network evaluations. shift: of the grid, towards noise. s_v, s_a: guidance scales (1: none).
-    guidance: "cfg" (both captions dropped at once), "sync" (Harmony's SyncCFG) or "none". grid: "shared", one clock for
+    guidance: "cfg" (both captions dropped at once), "sync" (Harmony's SyncCFG; "cfg" for one modality alone, which has
+    no partner to be guided away from) or "none". grid: "shared", one clock for
     both modalities as in training; "released", BridgeDiT's code, whose audio follows Stable Audio's own times.
     """
 
@@ -73,19 +74,20 @@ def sample(
     some = x[0] if x[0] is not None else x[1]
     if some is None or all(clean is not None for clean in given):
         raise ValueError("nothing to sample: give noise for at least one modality that is not given")
-    if spec.guidance == "sync" and (x[0] is None or x[1] is None or mute is None):
-        raise ValueError("SyncCFG needs video, audio and the latents of silence")
+    sync = spec.guidance == "sync" and x[0] is not None and x[1] is not None
+    if sync and mute is None:
+        raise ValueError("SyncCFG needs the latents of silence")
     grids = [grid.to(some)[:, None].expand(-1, len(some)) for grid in spec.times()]
     last = None
     for step in range(spec.steps):
         now, then = ([grid[at] for grid in grids] for at in (step, step + 1))
         t_v, t_a = (None if one is None else t if clean is None else 0 * t for one, clean, t in zip(x, given, now))
-        if spec.guidance == "sync":
+        if sync:
             assert x[0] is not None and x[1] is not None and mute is not None and t_v is not None and t_a is not None
             still = static if static is not None else held_first(x[0], last, t_v, given.video is not None)
             out = sync_cfg(model, x[0], x[1], t_v, t_a, cond, mute, still, spec.s_v, spec.s_a)
         else:
-            scales = (spec.s_v, spec.s_a) if spec.guidance == "cfg" else (1.0, 1.0)
+            scales = (1.0, 1.0) if spec.guidance == "none" else (spec.s_v, spec.s_a)
             out = joint_cfg(model, x[0], x[1], t_v, t_a, cond, null, *scales)
         x = [
             one if one is None or v is None or clean is not None else path.step(one, v, t, s)

@@ -104,7 +104,8 @@ class Harmony(nn.Module):
     does not give it. ref_tokens: learned tokens that stand for a reference where none is given.
     align: rotary positions of both streams on one clock in the local attention; False (the supplement's ablation): each
     counts its own latents. interaction: "gldi", or "ovi" for the paper's baseline. multiple: rounding of the
-    convolutional embedding's width.
+    convolutional embedding's width. transcript_dim: width of `cond.transcript`, a speech encoder's embeddings of the
+    spoken words, which join the audio caption's tokens (0: none are read; which encoder, the paper leaves open).
 
     Choices where nothing decides: GLDI stands after text cross-attention and before the feed-forward, has no gate, and
     its output projections start at 0; reference ids are -L_r ... -1, so the target starts at 0 with or without one.
@@ -125,6 +126,7 @@ class Harmony(nn.Module):
         align: bool = True,
         interaction: str = "gldi",
         multiple: int = 256,
+        transcript_dim: int = 0,
         init_seed: int = 0,
     ) -> None:
         super().__init__()
@@ -139,6 +141,7 @@ class Harmony(nn.Module):
             self.audio = WanTransformer3DModel(**{**audio, "patch_size": (1, 1, 1)})
             dim_v, dim_a = self.video.proj_out.in_features, self.audio.proj_out.in_features
             self.audio.patch_embedding = towers.audio_patch(audio["in_channels"], dim_a, multiple)
+            self.transcript = nn.Linear(transcript_dim, audio["text_dim"]) if transcript_dim else None
             count = video["num_layers"]
             if interaction == "ovi":
                 pairs = {"video": (dim_v, dim_a), "audio": (dim_a, dim_v)}
@@ -172,7 +175,7 @@ class Harmony(nn.Module):
             return JointPrediction(towers.wan_head(self.video, h, ev.temb, grid), None)
         ref = self._reference(cond, len(x_a))
         skip = 0 if ref is None else ref.shape[1]
-        ea = self._audio_embed(x_a, t_a, ref, cond.need("text_a"), grid[0])
+        ea = self._audio_embed(x_a, t_a, ref, self._audio_text(cond), grid[0])
         run = self._ovi if self.kind == "ovi" else self._gldi
         h, a = run(ev, ea, grid, skip, isolate)
         prediction = towers.wan_project(self.audio, a, ea.temb)[:, skip:]
@@ -183,6 +186,13 @@ class Harmony(nn.Module):
         if self.kind == "ovi":
             return None
         return self.no_reference.expand(batch, -1, -1) if cond.ref_a is None else cond.ref_a
+
+    def _audio_text(self, cond: Conditions) -> Tensor:
+        """Tokens of the audio caption, then of the spoken words."""
+        text = cond.need("text_a")
+        if self.transcript is None or cond.transcript is None:
+            return text
+        return torch.cat([text, self.transcript(cond.transcript)], dim=1)
 
     def _audio_embed(self, x_a: Tensor, t_a: Tensor, ref: Tensor | None, text: Tensor, frames: int) -> towers.Embedded:
         """Reference (time 0, ids below 0) and target in one sequence."""

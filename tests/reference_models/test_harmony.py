@@ -247,6 +247,20 @@ def test_driven_generation() -> None:
         sample(model, COND, null, spec, None, None, given=JointPrediction(picture, sound))
     with pytest.raises(ValueError, match="silence"):
         sample(model, COND, null, sync, X_V, X_TOKENS)
+    twins = [sample(model, COND, null, one, X_V, None).video for one in (spec, sync)]
+    assert torch.equal(*twins)
+
+
+def test_spoken_words_join_the_caption() -> None:
+    model = nano(loud=True, transcript_dim=24)
+    words = draw("words", 2, 7, 24)
+    silent, told, other = (
+        run(model, cond=replace(COND, transcript=one)) for one in (None, words, draw("other words", 2, 7, 24))
+    )
+    assert not torch.allclose(told.audio, silent.audio) and not torch.allclose(told.audio, other.audio)
+    # the video's own caption knows nothing of them: isolated, it does not change
+    quiet = [run(model, cond=replace(COND, transcript=one), isolate=True).video for one in (None, words)]
+    assert torch.equal(*quiet)
 
 
 def test_static_anchor() -> None:
