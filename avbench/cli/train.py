@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import typer
@@ -23,7 +24,9 @@ def train_command(
     change: list[str] = typer.Option(
         [], "--set", help="KEY=VALUE over the file, such as arm=t2v or optimiser.lr=1e-4."
     ),
-    device: str = typer.Option("auto", "--device", help="auto or cpu; for several GPUs, start with accelerate launch."),
+    device: str = typer.Option(
+        "auto", "--device", help="auto or cpu; several GPUs: accelerate launch -m avbench train ..."
+    ),
     json: bool = Json,
 ) -> None:
     """Train a reference model. Repeating the command continues where it stopped, to the same weights.
@@ -31,6 +34,7 @@ def train_command(
     The run folder is a checkpoint that `avbench eval --model` and `avbench generate --model` take.
     """
     from avbench.errors import UserError
+    from avbench.progress import Silent
     from avbench.reference_models.training.config import load_config
 
     if device not in ("auto", "cpu"):
@@ -40,7 +44,7 @@ def train_command(
     from avbench.reference_models.training.trainer import Trainer
 
     main = os.environ.get("RANK", "0") == "0"
-    with progress_for(quiet=json or not main) as progress:
+    with progress_for(quiet=json) if main else nullcontext(Silent()) as progress:
         trainer = Trainer(chosen, folder, device, progress)
         trainer.run()
     if not main:

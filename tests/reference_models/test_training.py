@@ -304,3 +304,30 @@ def test_log_mel_keeps_moments_and_loudness() -> None:
         assert latents_.shape == (64, 16) and np.corrcoef(latents_.ravel(), again.ravel())[0, 1] > 0.85
         loud = [x.max(1) > 0 for x in (latents_, again)]
         assert (loud[0] == loud[1]).mean() > 0.9
+
+
+@pytest.mark.heavy
+def test_processes_share_a_batch(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "one", steps=2)
+    words = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "avbench", "train"]
+    table = config(steps=2).model_dump(mode="json")
+    (tmp_path / "small.toml").write_text("\n".join(f"{key} = {toml(value)}" for key, value in table.items()))
+    done = subprocess.run(
+        [*words, str(tmp_path / "small.toml"), "--device", "cpu", "--out", str(tmp_path / "two")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    tensors, _ = read_tensors(tmp_path / "two" / "state.safetensors")
+    for name, value in whole.items():
+        torch.testing.assert_close(tensors[f"weight/{name}"], value, rtol=0, atol=2e-3)
+    logs = [read_log(tmp_path / run / "loss.jsonl") for run in ("one", "two")]
+    for key in ("loss", "norm_video", "norm_audio", "valid_video"):
+        values = [[row[key] for row in log if key in row] for log in logs]
+        assert len(values[0]) >= 2 and values[0] == pytest.approx(values[1], rel=1e-5), key
+
+
+def toml(value: Any) -> str:
+    """A JSON value as TOML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {toml(one)}" for key, one in value.items()) + "}"
+    return json.dumps(value)
