@@ -192,3 +192,28 @@ def test_why_a_part_has_nothing_is_told() -> None:
     cascade = Cascade("t-v-a", video={"model": "reference"}, audio={"model": "reference"})
     with pytest.raises(NotApplicable):
         list(cascade.generate(requests(reference=none)))
+
+
+def test_a_reference_model_gives_sound_to_anothers_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """T->V->A on clatter: VisioSonic's checkpoint is shown the first part's video."""
+    monkeypatch.setenv("AVBENCH_CACHE", str(tmp_path / "cache"))
+    from avbench.reference_models.training.config import parse_config
+    from avbench.reference_models.training.trainer import Trainer
+
+    table = {
+        "model": "visiosonic-nano", "steps": 1, "batch": 2, "settings": {"depth": 1, "dim": 16, "count": 2},
+        "data": {"clips": 2, "valid": 1}, "sampler": {"steps": 2},
+    }  # fmt: skip
+    folder = tmp_path / "visiosonic"
+    Trainer(parse_config(table, "test"), folder, "cpu").run()
+    suite = load_suite("clatter-mini").limit(1)
+    render = suite.render
+    assert render is not None
+    asked = [Request(sample, suite, 3, lambda name: render(suite.samples[0])) for sample in suite.samples]
+    made = {}
+    for video in ("reference", "frozen"):
+        cascade = Cascade("t-v-a", video={"model": video}, audio={"model": str(folder)})
+        (made[video],) = cascade.generate(asked)
+    frames = [made[video].need_video().frames for video in ("reference", "frozen")]
+    assert not np.array_equal(*frames) and np.array_equal(frames[1][0], frames[1][-1])
+    assert all(clip.need_audio().samples.any() for clip in made.values())
