@@ -43,8 +43,8 @@ def hvgc(source: str, stages: Stages) -> Captions:
 
 ASK_TAGS = (
     "Below is a description of what is seen in a video. List the events in it that can be heard, a short phrase on "
-    "each line, for example 'hammer striking metal'. Name only what the description shows or implies; if nothing sounds, "
-    "answer with an empty line.\n\n{video}"
+    "each line, for example 'hammer striking metal'. Name only what the description shows or implies; if nothing "
+    "sounds, answer with an empty line.\n\n{video}"
 )
 ASK_CAPTION = (
     "Write one sentence that describes the sound of a video, for a listener who sees nothing: sources, actions, "
