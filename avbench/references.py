@@ -151,7 +151,8 @@ def reopened(manifest: Mapping[str, Any], metric: str) -> Pack | None:
     file is no longer what it was."""
     from avbench.metrics.packs import open_pack
 
-    used, place = manifest.get("reference"), manifest.get("reference_file")
+    used: Mapping[str, Any] | None = manifest.get("reference")
+    place: Mapping[str, Any] = manifest.get("reference_file") or {}
     if not used or metric not in used["metrics"]:
         return None
     path = Path(place["path"])
