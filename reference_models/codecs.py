@@ -18,6 +18,7 @@ from avbench.clip import Audio, Video
 from avbench.errors import SampleError, UserError
 
 TINY = 1e-8
+LOUDEST = 0.89  # peak of a decoded sound at most, as in clatter: lossy codecs overshoot
 
 
 class VideoCodec(Protocol):
@@ -184,8 +185,9 @@ class LogMel:
         for _ in range(self.iterations):
             spectra = self.analyse(self.synthesise(size * phase))
             phase = spectra / np.maximum(np.abs(spectra), TINY)
-        sound = np.clip(self.synthesise(size * phase), -1, 1).astype(np.float32)
-        return Audio(sound[None], self.rate)
+        sound = self.synthesise(size * phase)
+        sound *= LOUDEST / max(LOUDEST, float(np.abs(sound).max()))
+        return Audio(sound[None].astype(np.float32), self.rate)
 
 
 @dataclass(frozen=True)

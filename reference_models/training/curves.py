@@ -33,10 +33,10 @@ def curve(rows: Sequence[Mapping[str, Any]], name: str) -> Curve:
 
 
 def smooth(values: np.ndarray, width: int) -> np.ndarray:
-    """Mean over the last `width` values."""
+    """Mean over the last `width` values, but over no more than the last fifth: the steep beginning stays steep."""
     total = np.cumsum(np.insert(values, 0, 0.0))
     end = np.arange(1, len(values) + 1)
-    begin = np.maximum(0, end - width)
+    begin = end - np.clip(end // 5, 1, width)
     found: np.ndarray = (total[end] - total[begin]) / (end - begin)
     return found
 
@@ -59,7 +59,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], title: str) -> str:
     for name, colour in zip(names, COLOURS):
         steps, values = curve(rows, name)
         lines.append((name, "raw", colour, (steps, values)))
-        lines.append((name, "line", colour, (steps, smooth(values, max(1, min(20, len(values) // 5))))))
+        lines.append((name, "line", colour, (steps, smooth(values, 20))))
         held = curve(rows, f"valid_{name}")
         if len(held[0]):
             lines.append((f"{name}, held out", "held", colour, held))
@@ -103,10 +103,16 @@ def axes(x: Any, y: Any, last: float, low: float, high: float) -> str:
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
             f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:g}</text>'
         )
-    for step in np.linspace(0, last, 6):
+    for step in np.arange(0, last + 1e-9, round_step(last)):
         parts.append(f'<text x="{x(step):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{step:.0f}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     return "".join(parts) + f'<text x="{middle:.0f}" y="{HEIGHT - 6}" text-anchor="middle">step</text>'
+
+
+def round_step(last: float) -> float:
+    """1, 2 or 5 times a power of ten, so that there are four to ten steps up to `last`."""
+    unit = 10.0 ** math.floor(math.log10(last))
+    return next(unit * part for part in (0.1, 0.2, 0.5, 1.0) if last / (unit * part) <= 10)
 
 
 def ticks(low: float, high: float) -> list[float]:

@@ -23,7 +23,7 @@ from avbench.reference_models.common.conditioning import Conditions
 from avbench.reference_models.training import trainer as module
 from avbench.reference_models.training.checkpoint import read_tensors
 from avbench.reference_models.training.config import ARMS, Config, Data, Loss, load_config, parse_config
-from avbench.reference_models.training.curves import draw_curves, read_log, smooth, ticks
+from avbench.reference_models.training.curves import draw_curves, read_log, round_step, smooth, ticks
 from avbench.reference_models.training.data import latents
 from avbench.reference_models.training.objectives import Batch, draw, order
 from avbench.reference_models.training.trainer import Trainer, partners
@@ -273,7 +273,8 @@ def test_curves(tmp_path: Path) -> None:
     text = draw_curves([*rows, {"step": 49, "valid_video": 0.05}], "a <b>")
     assert text.startswith("<svg") and "a &lt;b>" in text and text.count("<polyline") == 5 and "NaN" not in text
     assert draw_curves([], "x") == ""
-    np.testing.assert_allclose(smooth(np.array([1.0, 2, 3, 4]), 2), [1, 1.5, 2.5, 3.5])
+    np.testing.assert_allclose(smooth(np.arange(20.0), 3)[[0, 4, 9, 19]], [0, 4, 8.5, 18])
+    assert [round_step(last) for last in (1, 40, 300, 2460, 20000)] == [0.1, 5, 50, 500, 2000]
     assert ticks(-1, 1) == [0.1, 0.2, 0.5, 1, 2, 5, 10] and len(ticks(0, 0.06)) >= 4
 
 
