@@ -9,6 +9,8 @@ in 0 (clean) ... 1 (noise), `cond` a `Conditions`; predictions in the shapes of 
 
 * `x_a = t_a = None`: the T2V-only twin, same class, weights and code; it is the plain video tower to the bit.
 * `isolate=True`: both towers run and neither sees the other; video is the twin's to the bit.
+* `x_v = t_v = None`: audio alone, where the system makes it (BridgeDiT; VisioSonic and MMAudio always, from features of
+  the video in `cond.look` and `cond.sync`).
 * `t_v` and `t_a` may differ where a system was trained so (Harmony's driven tasks: the driver is clean, at time 0).
 
 Attributes: `video` and (where there are two towers) `audio`, diffusers' transformers, so `from_pretrained` weights load
