@@ -143,6 +143,7 @@ class Config(Part):
 
     freeze: patterns of parameter names that do not train (regular expressions, from the start of the name).
     sampler: changes of the system's sampling defaults, kept in the checkpoint.
+    precision: of the forward pass; weights and optimiser are float32.
     log_every, validate_every, save_every: steps. keep_every: steps whose averaged weights are kept apart (0: none).
     """
 
@@ -151,7 +152,7 @@ class Config(Part):
     seed: Annotated[int, Field(ge=0)] = 0
     steps: Annotated[int, Field(ge=1)] = 6000
     batch: Annotated[int, Field(ge=1)] = 32
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Literal["fp32", "bf16"] = "fp32"
     settings: dict[str, Any] = {}
     sampler: dict[str, Any] = {}
     freeze: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class Trainer:
 
     def __init__(self, config: Config, folder: Path, device: str = "auto", progress: Progress | None = None) -> None:
         self.config, self.folder, self.progress = config, folder, progress or Silent()
-        self.accelerator = accelerator(config, device)
+        self.accelerator = accelerator(device)
         self.device, self.main = self.accelerator.device, self.accelerator.is_main_process
         if config.batch % self.accelerator.num_processes:
             raise UserError(f"batch {config.batch} does not divide among {self.accelerator.num_processes} processes")
@@ -102,7 +103,7 @@ class Trainer:
             self.progress.note(f"{self.folder} has {self.step} steps already")
             return self.folder
         self.progress.phase(f"training {self.config.model} ({self.config.arm})", left, "step")
-        with stopping() as stopped, deterministic():
+        with stopping() as stopped, deterministic(), torch.random.fork_rng():
             if self.step == 0:
                 self.validate()
             while self.step < self.config.steps:
@@ -120,9 +121,8 @@ class Trainer:
         last = self.step == config.steps
         if last or self.step % config.log_every == 0:
             values = {name: float(value) for name, value in losses.items()}
-            self.log({**values, **norms, "lr": self.rate(), "seconds": round(time.perf_counter() - began, 4)})
-            if not math.isfinite(values["loss"]):
-                raise UserError(f"{self.folder}: the loss is {values['loss']} at step {self.step}; lower optimiser.lr")
+            rate = self.optimiser.param_groups[0]["lr"]
+            self.log({**values, **norms, "lr": rate, "seconds": round(time.perf_counter() - began, 4)})
         if last or self.step % config.validate_every == 0:
             self.validate()
         if last or self.step % config.save_every == 0:
@@ -138,7 +138,7 @@ class Trainer:
         batch = self.batch(self.step)
         self.optimiser.zero_grad(set_to_none=True)
         objective = OBJECTIVES[config.objective]
-        with self.accelerator.autocast():
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             losses = objective(self.wrapped, batch, self.audio_path, config.choice.isolate, config.loss)
         self.accelerator.backward(losses["loss"])
         norms = {}
@@ -146,6 +146,11 @@ class Trainer:
             if tower:
                 limit = o.clip or math.inf
                 norms[name] = float(nn.utils.clip_grad_norm_(list(tower.values()), limit))
+        if not all(map(math.isfinite, norms.values())):
+            raise UserError(
+                f"{self.folder}: step {self.step + 1} has gradients that are not finite ({norms}); lower optimiser.lr "
+                f"or raise optimiser.warmup, and begin anew in another --out"
+            )
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate()
         self.optimiser.step()
@@ -173,11 +178,16 @@ class Trainer:
             cond, null = shown(cond, null, video)
         return draw(None if self.watches else video, audio, cond, null, loss, config.seed, step)
 
+    @cached_property
+    def silence(self) -> np.ndarray:
+        """Latents of digital silence."""
+        return self.codec.encode(silence(self.codec.seconds))
+
     def sounds(self, data: Latents, index: Sequence[int]) -> np.ndarray:
         """The sound that the arm gives to these clips, in the model's layout."""
         kind = self.config.choice.sound
         if kind == "silent":
-            sound = np.repeat(self.codec.encode(silence(self.codec.seconds))[None], len(index), 0)
+            sound = np.repeat(self.silence[None], len(index), 0)
         elif kind == "shuffled":
             sound = data.audio[[self.partners[data.folder][i] for i in index]]
         else:
@@ -293,13 +303,13 @@ class Trainer:
         self.progress.note(f"resuming {self.folder} at step {self.step}")
 
 
-def accelerator(config: Config, device: str) -> Any:
+def accelerator(device: str) -> Any:
     """The device and the processes: a given device, or what `accelerate launch` and the machine offer."""
     from accelerate import Accelerator, DistributedDataParallelKwargs
 
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     return Accelerator(
-        cpu=device == "cpu" or not torch.cuda.is_available(), mixed_precision=config.precision, kwargs_handlers=[unused]
+        cpu=device == "cpu" or not torch.cuda.is_available(), mixed_precision="no", kwargs_handlers=[unused]
     )
 
 

@@ -22,7 +22,7 @@ from transformers import (
 from avbench.clip import Audio, Video
 from avbench.errors import MissingResource, SampleError, UserError
 from avbench.reference_models.catalogue import build, presets
-from avbench.reference_models.codecs import Pixels, audio_codec, resampled, sampled, silence, video_codec
+from avbench.reference_models.codecs import LogMel, Pixels, audio_codec, resampled, sampled, silence, video_codec
 from avbench.reference_models.common.conditioning import Conditions
 from avbench.reference_models.training.conditions import Conditioner, T5Text, captions
 from avbench.reference_models.training.config import ARMS, Pretrained, Text
@@ -60,6 +60,13 @@ def test_pixels_come_back() -> None:
     back = codec.decode(latents)
     assert back.frames.shape == (8, 16, 32, 3)
     assert np.array_equal(back.frames[:, ::2, ::2], sampled(ramp(30, 10, 8, 16), 8, Fraction(4), 16, 8))
+
+
+def test_decoded_sound_keeps_headroom() -> None:
+    codec = LogMel()
+    loud = codec.decode(np.full((64, 16), 4.0, np.float32)).samples
+    assert 0.85 < np.abs(loud).max() <= 0.89 + 1e-6
+    assert not codec.decode(codec.encode(silence(2.0))).samples.any()
 
 
 def test_wan(tmp_path: Path) -> None:

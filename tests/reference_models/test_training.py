@@ -163,6 +163,20 @@ def test_stop_saves_and_continues(tmp_path: Path) -> None:
     assert same(trained(tmp_path / "run"), trained(tmp_path / "whole"))
 
 
+def test_weights_never_become_infinite(tmp_path: Path) -> None:
+    wild = {**SMALL["optimiser"], "lr": 1e30, "warmup": 0, "clip": 0}
+    with pytest.raises(UserError, match=r"not finite .* lower optimiser\.lr"):
+        Trainer(config(optimiser=wild, save_every=1), tmp_path / "run", "cpu").run()
+    tensors, facts = read_tensors(tmp_path / "run" / "state.safetensors")
+    assert facts["step"] < 6 and all(torch.isfinite(t).all() for n, t in tensors.items() if n.startswith("weight/"))
+
+
+def test_bf16_learns_nearly_the_same(tmp_path: Path) -> None:
+    full, half = trained(tmp_path / "fp32", steps=2), trained(tmp_path / "bf16", steps=2, precision="bf16")
+    assert not same(full, half)
+    assert all((full[name] - half[name]).abs().max() < 2e-2 for name in full)
+
+
 def test_a_folder_of_another_training_is_refused(tmp_path: Path) -> None:
     trained(tmp_path / "run", steps=1)
     with pytest.raises(UserError, match=r"optimiser\.lr: 0\.003 there, 0\.01 here"):
