@@ -119,7 +119,7 @@ class Pipeline:
         repo = self.repo or self.recipe.repo
         try:
             pipe = getattr(diffusers, self.recipe.cls).from_pretrained(repo, torch_dtype=getattr(torch, self.dtype))
-        except (OSError, ImportError, ValueError) as error:
+        except (OSError, ImportError, ValueError, AttributeError) as error:
             raise MissingResource(f"pipeline {self.kind}: cannot load {repo}: {error}") from None
         device = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
         pipe.set_progress_bar_config(disable=True)

@@ -177,6 +177,29 @@ def test_pipelines_of_diffusers(tmp_path: Path) -> None:
     assert not np.array_equal(sound.samples, other.need_audio().samples)
 
 
+def test_audioldm2(tmp_path: Path) -> None:
+    """The other source of sound; it is asked with the audio caption and for a length."""
+    options = {"num_inference_steps": 2, "max_new_tokens": 8}
+    repo = str(tiny_pipelines.audioldm2(tmp_path / "audioldm2"))
+    part = Pipeline("audioldm2", repo=repo, device="cpu", seconds=0.032, options=options)
+    (one,) = part.generate(requests()[:1])
+    assert one.video is None and one.need_audio().samples.shape == (1, 512) and one.need_audio().rate == 16000
+
+
+def test_ltx_2_makes_both(tmp_path: Path) -> None:
+    """A joint model of diffusers as a generator."""
+    scales = ("guidance_scale", "modality_scale", "audio_guidance_scale", "audio_modality_scale")
+    options = {
+        "height": 32, "width": 32, "num_frames": 5, "num_inference_steps": 2, "max_sequence_length": 16,
+        "stg_scale": 0.0, "audio_stg_scale": 0.0, **dict.fromkeys(scales, 1.0),
+    }  # fmt: skip
+    joint = Pipeline("ltx-2", repo=str(tiny_pipelines.ltx2(tmp_path / "ltx2")), device="cpu", options=options)
+    one, other = joint.generate(requests()[:2])
+    assert one.need_video().frames.shape == (5, 32, 32, 3) and one.need_video().fps == 24
+    assert one.need_audio().rate == 16000 and len(one.need_audio().samples) == 2
+    assert not np.array_equal(one.need_video().frames, other.need_video().frames)
+
+
 def test_weights_that_are_not_there(tmp_path: Path) -> None:
     for kind in KINDS:
         with pytest.raises(MissingResource, match=f"pipeline {kind}"):
