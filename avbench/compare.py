@@ -149,12 +149,14 @@ def set_row(a: Run, b: Run, metric: Metric, subset: str) -> Comparison:
         interval = joint_resample_interval(metric.reduce, rows_a, rows_b, reference, SEED)
     except (SampleError, NotComparable) as error:
         return blank(metric, subset, str(error))
+    said = metric.notes(rows_b, reference) if hasattr(metric, "notes") else []
     shown = interval is not None and (interval.low > 0 or interval.high < 0)
     return Comparison(
         card.id, subset, card.kind, card.better, card.unit,
         verdict(0.0 if shown else 1.0, second - first, card.better), first, second, second - first,
         (second - first) / abs(first) if first else None, interval.low if interval else None,
-        interval.high if interval else None, n=len(rows_a), note="set metric: verdict by its interval",
+        interval.high if interval else None, n=len(rows_a),
+        note="; ".join(["set metric: verdict by its interval", *said]),
     )  # fmt: skip
 
 

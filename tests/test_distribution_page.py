@@ -131,6 +131,9 @@ def test_curves_rise_where_they_must_and_are_flat_where_they_must(responses: dic
     for metric in ("fad", "fd_vgg", "fd_panns"):
         assert np.abs(curves[metric]["audio swap"]).max() < 1e-9 * curves[metric]["halves"]
     assert min(curves["kl_panns"]["audio swap"]) > 0
+    for damage in ("audio swap", "frame drop"):
+        points = [curves["av_align"]["undamaged"], *curves["av_align"][damage]]
+        assert points == sorted(points, reverse=True) and points[-1] < points[0] / 2
     assert abs(curves["fvd"]["undamaged"]) < 1e-9
 
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from avbench.cli import app
 from avbench.clip import Audio
 from avbench.encode import write_clip
+from avbench.errors import NotComparable
 from avbench.run import Run, find_run
 from tests.conftest import bouncing
 from tests.metrics.distribution import checkpoint
@@ -242,6 +243,30 @@ def test_a_published_cache_serves_its_protocols_and_its_unknown_is_said(place: P
     torch.save({name: rows[:9] for name, rows in made.items()}, place / "discs-vanilla-max4s.pt")
     refused = evaluate("much", *more, metrics="fvd@javisbench")
     assert refused.exit_code == 5 and "holds 9 rows, the suite 24 samples" in " ".join(refused.output.split())
+
+
+def test_published_features_serve_where_media_are_not_whole() -> None:
+    from dataclasses import replace
+
+    from avbench.metrics.fad import FADJavisBench
+    from avbench.metrics.fvd import FVD24, FVDJavisBench
+    from avbench.metrics.packs import Entry, Origin, Pack
+    from avbench.references import References
+    from avbench.suite import load_suite
+
+    suite = load_suite("discs.jsonl")
+    ids = tuple(sample.id for sample in suite.samples)
+    entry = Entry.of(FVDJavisBench.video, list(np.zeros((N, 1, 400), np.float32)), {})
+    pack = Pack(ids, {entry.key: entry}, Origin("discs"))
+    none = [replace(sample, reference=None) for sample in suite.samples]
+    for samples, served in ((suite.samples, (None, None)), (tuple(none), (pack, pack)),
+                            ((*none[1:], suite.samples[0]), (pack, None))):  # fmt: skip
+        found = References(replace(suite, samples=samples, pack=lambda: pack), "")
+        assert (found.pack(FVDJavisBench()), found.pack(FVD24())) == served
+    given = References(suite, "", given=pack)
+    assert given.pack(FADJavisBench()) is pack
+    with pytest.raises(NotComparable, match="holds no features of audioclip"):
+        given.check([FADJavisBench()], {}, "fp32")
 
 
 # Degraded baselines ---------------------------------------------------------------------------------------------------

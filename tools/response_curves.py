@@ -28,7 +28,6 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA, FIGURE = ROOT / "docs" / "data" / "responses.json", ROOT / "docs" / "images" / "responses.png"
 HASHED = {"i3d_k400": "i3d", "audioclip": "audioclip", "vggish": "vggish", "panns_cnn14_16k": "panns"}
 METRICS = ("fvd", "kvd", "fad", "fd_vgg", "fd_panns", "kl_panns", "temporal_flickering", "av_align")
-LEFT_OUT = {"av_align": ("blur", "noise")}  # optical flow of ten more sets of clips takes longer than all the rest
 
 
 # Damage --------------------------------------------------------------------------------------------------------------
@@ -201,7 +200,7 @@ def measure(study: Study, names: Sequence[str]) -> dict[str, Any]:
             one["halves"] = float(metric.floor(study.rows(metric, None, 0.0)))
         media = frozenset().union(*(feature.view.media for feature in features(metric).values()))
         for damage in DAMAGES:
-            if damage.streams & media and damage.name not in LEFT_OUT.get(name, ()):
+            if damage.streams & media:
                 one[damage.name] = [study.value(metric, damage, strength) for strength in damage.strengths]
         found[name] = one
         print(name, json.dumps(one), flush=True)

@@ -290,10 +290,13 @@ def lock_suite(
 ) -> None:
     """Compute the real side of set metrics once: a feature pack for `eval --reference`, with its provenance."""
     from avbench.cli.evaluate import progress_for
+    from avbench.errors import UserError
     from avbench.evaluation import pick_device
-    from avbench.execute import Settings
+    from avbench.execute import PRECISIONS, Settings
     from avbench.lock import lock
 
+    if precision not in PRECISIONS:
+        raise UserError(f"--precision {precision}: use one of {', '.join(PRECISIONS)}")
     names = [one.strip() for one in metrics.split(",") if one.strip()]
     settings = Settings(device=pick_device(device), precision=precision)
     with progress_for(quiet=json) as progress:
