@@ -85,6 +85,17 @@ def test_every_system_learns_and_is_scored(system: str, tmp_path: Path) -> None:
     assert clip.need_video().frames.shape[1:] == (128, 128, 3) and clip.need_audio().seconds >= 2.0
 
 
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", [str(n) for n in names().values() if n.size == "nano" and (n.ablation or n.t2v)])
+def test_every_ablation_learns(name: str, tmp_path: Path, suite: Suite) -> None:
+    folder = train(tmp_path / name, name, steps=12, sampler={"steps": 1})
+    held = [row for row in read_log(folder / "loss.jsonl") if any(key.startswith("valid_") for key in row)]
+    total = [sum(row.get(f"valid_{part}", 0.0) for part in ("video", "audio")) for row in held]
+    assert total[-1] < 0.97 * total[0], held
+    (clip,) = Checkpoint(folder, batch=1).generate(requests(suite, 1))
+    assert clip.video is not None and np.ptp(clip.video.frames) > 0
+
+
 def test_generation_resumes_by_sample(checkpoint: Path, tmp_path: Path) -> None:
     whole, _ = generate(str(checkpoint), "clatter-mini", tmp_path / "whole", 3, 0, Silent(), "cpu")
     generate(str(checkpoint), "clatter-mini", tmp_path / "parts", 1, 0, Silent(), "cpu")
