@@ -240,25 +240,24 @@ def machine(device: str) -> str:
     return f"{names[0].partition(': ')[2] if names else platform.machine()}, one core"
 
 
-def section(device: str, precision: str, peak: float, rows: list[dict[str, Any]]) -> str:
-    """A Markdown section: head and table."""
-    head = (
+def head(device: str, precision: str, peak: float) -> str:
+    """A Markdown heading and the head of a table."""
+    names = ["encoder", "batch", "GFLOP an item", "items/s", "GFLOP/s", "of the matrix product"]
+    return (
         f"## {machine(device)}, {precision}\n\nPyTorch {torch.__version__}, Python {platform.python_version()}, "
-        f"{time.strftime('%Y-%m-%d')}. Matrix product: {peak / 1e9:,.0f} GFLOP/s.\n"
+        f"{time.strftime('%Y-%m-%d')}. Matrix product: {peak / 1e9:,.0f} GFLOP/s.\n\n"
+        f"| {' | '.join(names)} |\n" + "|---" * len(names) + "|"
     )
-    lines = [
-        "| encoder | batch | GFLOP an item | items/s | GFLOP/s | of the matrix product |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        if "error" in row:
-            lines.append(f"| {row['encoder']} | {row['batch']} | does not fit: {row['error']} ||||")
-            continue
-        lines.append(
-            f"| {row['encoder']} | {row['batch']} | {row['flops'] / 1e9:,.3g} | {row['items_per_second']:,.3g} "
-            f"| {row['flops_per_second'] / 1e9:,.3g} | {row['flops_per_second'] / peak:.0%} |"
-        )
-    return head + "\n" + "\n".join(lines) + "\n"
+
+
+def line(row: Mapping[str, Any], peak: float) -> str:
+    """A row of the table."""
+    if "error" in row:
+        return f"| {row['encoder']} | {row['batch']} | does not fit: {row['error']} ||||"
+    return (
+        f"| {row['encoder']} | {row['batch']} | {row['flops'] / 1e9:,.3g} | {row['items_per_second']:,.3g} "
+        f"| {row['flops_per_second'] / 1e9:,.3g} | {row['flops_per_second'] / peak:.0%} |"
+    )
 
 
 def main() -> None:
@@ -277,15 +276,18 @@ def main() -> None:
     if chosen.device == "cpu":
         torch.set_num_threads(1)
     peak, rows = peak_rate(chosen.device, chosen.precision), list[dict[str, Any]]()
+    if not chosen.json:
+        print(head(chosen.device, chosen.precision, peak), flush=True)
     for name in (name for name in STATES if name.startswith(begins)):
-        rows += measure(name, chosen.device, chosen.precision, batches)
+        for row in measure(name, chosen.device, chosen.precision, batches):
+            rows.append(row)
+            if not chosen.json:
+                print(line(row, peak), flush=True)
         gc.collect()
         if chosen.device != "cpu":
             torch.cuda.empty_cache()
     if chosen.json:
         print(json.dumps({"machine": machine(chosen.device), "peak": peak, "rows": rows}, indent=1))
-    else:
-        print(section(chosen.device, chosen.precision, peak, rows))
 
 
 if __name__ == "__main__":
