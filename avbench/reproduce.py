@@ -7,7 +7,7 @@ for two numbers made in two ways say nothing about two models.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,11 @@ from avbench.run import Run, find_run, runs_in
 
 GROUPS = {"javisdit-plus-plus": "javisbench", "visiosonic": "v2a"}  # a paper's metric group, where named otherwise
 Context = tuple[tuple[str, str], ...]
+
+# Experiments that make a table of a paper from nothing, training included: name -> "module:function" of
+# function(scale, out, device) -> None. Imported only when asked for.
+RECIPES: dict[str, str] = {}
+SCALES = ("smoke", "cpu", "gpu")
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,17 @@ def results(id: str) -> Table:
     if found.kind != "results":
         known = ", ".join(one.id for one in tables() if one.kind == "results")
         raise UserError(f"table {found.id} holds {found.kind}, which no evaluation reproduces\n  tables: {known}")
+    return found
+
+
+def recipe(name: str, scale: str) -> Callable[[str, Path, str], None]:
+    """The experiment of this name; a scale that there is not is refused before anything is imported."""
+    from importlib import import_module
+
+    if scale not in SCALES:
+        raise UserError(f"--scale {scale}: use one of {', '.join(SCALES)}")
+    module, _, function = RECIPES[name].partition(":")
+    found: Callable[[str, Path, str], None] = getattr(import_module(module), function)
     return found
 
 

@@ -13,7 +13,7 @@ from avbench.baselines.published import table, tables
 from avbench.cli import app
 from avbench.encode import write_clip
 from avbench.errors import UserError
-from avbench.reproduce import contexts, needed, results, variant
+from avbench.reproduce import RECIPES, contexts, needed, results, variant
 from avbench.suite import load_suite
 from tests.conftest import bouncing
 from tests.suites import public_files as public
@@ -50,8 +50,24 @@ def test_what_is_no_table_of_results_is_refused() -> None:
     with pytest.raises(UserError, match="no evaluation reproduces"):
         results(other.id)
     assert run("reproduce", "no-such-table").exit_code == 2
-    listed = run("reproduce")
-    assert listed.exit_code == 0 and all(t.id in listed.output for t in tables() if t.kind == "results")
+    for words in (("reproduce",), ("reproduce", "--list")):
+        listed = run(*words)
+        assert listed.exit_code == 0 and all(t.id in listed.output for t in tables() if t.kind == "results")
+
+
+def noted(scale: str, out: Path, device: str) -> None:
+    """An experiment that notes how it was called."""
+    out.mkdir()
+    (out / scale).write_text(device)
+
+
+def test_an_experiment_runs_at_its_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RECIPES, "made-experiment", f"{__name__}:noted")
+    words = ("reproduce", "made-experiment", "--device", "cpu", "--out", str(tmp_path / "runs"))
+    assert run(*words, "--scale", "huge").exit_code == 2 and not (tmp_path / "runs").exists()
+    assert run(*words, "--scale", "cpu").exit_code == 0 and (tmp_path / "runs" / "cpu").read_text() == "cpu"
+    other = run("reproduce", "bridgedit-1", "--scale", "cpu")
+    assert other.exit_code == 2 and "made-experiment" in other.output
 
 
 @pytest.fixture

@@ -24,26 +24,34 @@ def register(app: typer.Typer) -> None:
 
 @command
 def reproduce_command(
-    table: str = typer.Argument("", help="A published table, such as bridgedit-1; none: list them."),
+    table: str = typer.Argument("", help="A published table, such as bridgedit-1, or an experiment."),
+    list_: bool = typer.Option(False, "--list", help="All published tables with results."),
     model: list[str] = typer.Option([], "--model", "-m", help="A model or run folder; all with runs if none."),
     runs_only: bool = typer.Option(False, "--runs-only", help="Assemble finished runs; evaluate nothing."),
     format: str = typer.Option("table", "--format", help="table, md, latex, csv or json."),
     out: Path = OUT,
     device: str = DEVICE,
     limit: int | None = LIMIT,
+    scale: str = typer.Option("", "--scale", help="Of an experiment that trains: smoke, cpu or gpu."),
     weights: list[str] = WEIGHTS,
     json: bool = Json,
 ) -> None:
     """A table of a paper with our numbers beside the printed ones, and why which cannot be compared."""
     from avbench.errors import MissingResource, UserError
-    from avbench.reproduce import collect, document, models_with_runs, reproduce, results
+    from avbench.reproduce import RECIPES, collect, document, models_with_runs, recipe, reproduce, results
 
     format = "json" if json else format
     if format not in FORMATS:
         raise UserError(f"--format {format}: use one of {', '.join(FORMATS)}")
-    if not table:
+    if list_ or not table:
         list_tables(format == "json")
         return
+    if table in RECIPES:
+        recipe(table, scale or "smoke")(scale or "smoke", out, device)
+        return
+    if scale:
+        known = f"experiments: {', '.join(RECIPES)}" if RECIPES else "no experiment is installed"
+        raise UserError(f"--scale belongs to experiments, and {table} is none ({known})")
     found = results(table)
     make = None if runs_only or not model else evaluator(out, device, limit, weights)
     runs, lacking = collect(found, model or models_with_runs(found, out), out, make)
