@@ -12,7 +12,9 @@ import typer
 from avbench.cli.common import Json, command, parse_weights, print_json, print_table
 
 MODEL = typer.Option(..., "--model", "-m", help="A folder of clips, a name in avbench.toml, or a registered model.")
-SUITE = typer.Option(..., "--suite", "-s", help="A suite's name (with /subset), or a .jsonl, .csv or .toml file.")
+SUITE = typer.Option(
+    ..., "--suite", "-s", help="A suite's name (/subset, =FOLDER of its data), or a .jsonl, .csv or .toml file."
+)
 PROFILE = typer.Option(
     "", "--profile", help="Take each metric's variant @PROFILE where there is one: clatter, vbench, ..."
 )
