@@ -129,7 +129,8 @@ def sample_row(a: Run, b: Run, metric: Metric, subset: str) -> Comparison:
     (first, why_a), (second, why_b) = values(a, card.id, subset), values(b, card.id, subset)
     ids = sorted(first.keys() & second.keys())
     if not ids:
-        why = f"{a.model}: {why_a}" if not first else f"{b.model}: {why_b}" if not second else "no shared sample"
+        apart = f"no sample that both scored (A {len(first)}, B {len(second)}: other prompts)"
+        why = f"{a.model}: {why_a}" if not first else f"{b.model}: {why_b}" if not second else apart
         return blank(metric, subset, why)
     found = paired([first[i] for i in ids], [second[i] for i in ids], SEED, card.better)
     return Comparison(

@@ -11,7 +11,8 @@ from itertools import combinations
 
 import numpy as np
 
-from avbench.leaderboard import Boards, Entry, column_of
+from avbench.entries import Entry
+from avbench.leaderboard import Boards, column_of
 
 MIN_PAIRS = 10  # clips of a model that both metrics scored
 MIN_MODELS = 4

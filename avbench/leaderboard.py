@@ -1,6 +1,6 @@
 """`leaderboard`: the runs of one suite in one table, ranked no finer than the data allow.
 
-One run per model, the latest complete one; metrics that it lacks are taken from older complete runs of the same clips.
+One run per model (avbench/entries.py); metrics that it lacks are taken from its older runs of the same clips.
 A column holds only values made in one way (metric version, weights, precision, decoder); what was made in another is
 left out and named. Sample metrics carry intervals and rank groups (paired tests, Holm over the column); set metrics
 carry neither, as one value per model holds no information on its noise.
@@ -12,8 +12,8 @@ import json
 import statistics
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -21,9 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from avbench import entries as runs_module
+from avbench.entries import Entry, commonest, entries_in
 from avbench.errors import UnknownName, UserError
 from avbench.metric import Direction
-from avbench.run import Run, runs_in
+from avbench.run import Run
 from avbench.store import cache_root, combine, file_digest, write_atomic
 
 SEED = 0
@@ -99,106 +101,6 @@ class Board:
     def unverified(self) -> tuple[str, ...]:
         """Unverified weights behind any column."""
         return tuple(dict.fromkeys(name for column in self.columns for name in column.unverified))
-
-
-@dataclass
-class Entry:
-    """A model on the board: its runs of one set of clips, newest first."""
-
-    model: str
-    runs: list[Run]
-    tables: dict[str, dict[tuple[str, str], dict[str, float]]] = field(default_factory=dict)
-
-    def run_with(self, metric: str) -> Run | None:
-        """The newest run that scored this metric."""
-        return next((run for run in self.runs if any(one["id"] == metric for one in run.manifest["metrics"])), None)
-
-    def values(self, metric: str, name: str) -> dict[str, float]:
-        """{sample: value} of a field, samples without a value left out."""
-        run = self.run_with(metric)
-        if run is None:
-            return {}
-        key = str(run.folder)
-        if key not in self.tables:
-            self.tables[key] = read_values(run)
-        return self.tables[key].get((metric, name), {})
-
-
-def read_values(run: Run) -> dict[tuple[str, str], dict[str, float]]:
-    """{(metric, field): {sample: value}} of everything that is ok in scores.parquet."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    keys = ["metric", "field"]
-    table = pq.read_table(run._path("scores"), columns=["sample", "metric", "field", "value", "status"])
-    table = table.filter(pc.equal(table["status"], "ok"))
-    samples, values = table["sample"].to_pylist(), table["value"].to_pylist()
-    found: dict[tuple[str, str], dict[str, float]] = {}
-    for sample, value, *key in zip(samples, values, *(table[name].to_pylist() for name in keys)):
-        found.setdefault((key[0], key[1]), {})[sample] = value
-    return found
-
-
-# Which runs -----------------------------------------------------------------------------------------------------------
-
-
-def suites_in(out: Path) -> list[str]:
-    """Suites with a finished run below `out`."""
-    return sorted({run.suite for run in runs_in(out) if run.manifest["status"] == "complete"})
-
-
-def entries_in(out: Path, suite: str) -> tuple[list[Entry], list[str]]:
-    """The models of a leaderboard and what is left out, with the reason."""
-    by_model: dict[str, list[Run]] = {}
-    for run in reversed(runs_in(out, suite)):
-        by_model.setdefault(run.model, []).append(run)
-    if not by_model:
-        known = suites_in(out)
-        have = f"; suites with finished runs there: {', '.join(known)}" if known else ""
-        raise UserError(f"no run of suite {suite!r} in {out}{have}\n  make one: avbench eval --model M --suite {suite}")
-    left_out = [unfinished(runs) for runs in by_model.values() if runs[0].manifest["status"] != "complete"]
-    complete = {model: [r for r in runs if r.manifest["status"] == "complete"] for model, runs in by_model.items()}
-    complete = {model: runs for model, runs in complete.items() if runs}
-    if not complete:
-        raise UserError(f"no complete run of suite {suite!r} in {out}\n  " + "\n  ".join(left_out))
-    digest = commonest(runs[0].manifest["suite"]["digest"] for runs in complete.values())
-    entries = []
-    for model, runs in complete.items():
-        same = [run for run in runs if run.manifest["suite"]["digest"] == digest]
-        if not same:
-            left_out.append(f"{model}: scored on other prompts (suite digest {digest_of(runs[0])}, not {digest[:12]})")
-            continue
-        entries.append(Entry(model, [same[0], *(run for run in same[1:] if same_clips(same[0], run))]))
-    return sorted(entries, key=lambda entry: entry.model), left_out
-
-
-def unfinished(runs: Sequence[Run]) -> str:
-    """Why a model's latest run does not count."""
-    status, counts = runs[0].manifest["status"], runs[0].manifest.get("counts") or {}
-    done = f" ({counts['ok']} of {counts['expected']} clips ok)" if counts else ""
-    limit = runs[0].manifest.get("limit")
-    done += f", --limit {limit}" if limit else ""
-    older = any(run.manifest["status"] == "complete" for run in runs)
-    used = "; an older complete run is shown" if older else ""
-    return f"{runs[0].model}: its latest run is {status}{done}{used}"
-
-
-def digest_of(run: Run) -> str:
-    return str(run.manifest["suite"]["digest"])[:12]
-
-
-def commonest(values: Iterable[str]) -> str:
-    """The value that occurs most often; of several, the one seen first."""
-    return Counter(values).most_common(1)[0][0]
-
-
-def same_clips(first: Run, second: Run) -> bool:
-    """Whether two runs scored the same files, by digest."""
-
-    def digests(run: Run) -> list[tuple[str, str]]:
-        return [(row["sample"], row["sha256"]) for row in run.records("samples")]
-
-    return first.manifest["model"]["digest"] == second.manifest["model"]["digest"] and digests(first) == digests(second)
 
 
 # Which columns --------------------------------------------------------------------------------------------------------
@@ -280,13 +182,14 @@ def differing(one: str, other: str) -> str:
 
 
 def sample_cells(column: Column, entries: Sequence[Entry], ids: set[str] | None) -> dict[str, Cell]:
-    """Mean, interval and rank group of every model."""
+    """Mean and interval of every model, and the rank group of those with a complete run."""
     from avbench.stats import mean_intervals, rank_groups, reason
 
     found = {e.model: restricted(e.values(column.metric, column.field), ids) for e in entries}
     scores = {model: values for model, values in found.items() if values}
     intervals = dict(zip(scores, mean_intervals([list(v.values()) for v in scores.values()], SEED)))
-    groups = rank_groups(scores, SEED, column.better) if column.better != "none" and len(scores) > 1 else {}
+    ranked = {entry.model: scores[entry.model] for entry in entries if entry.model in scores and not entry.partial}
+    groups = rank_groups(ranked, SEED, column.better) if column.better != "none" and len(ranked) > 1 else {}
     cells = {}
     for entry in entries:
         values, interval, group = found[entry.model], intervals.get(entry.model), groups.get(entry.model)
@@ -338,12 +241,14 @@ def set_cells(column: Column, entries: Sequence[Entry], subset: str) -> dict[str
         sizes[entry.model] = (row["n"], row["n_ref"])
     if column.better == "none" or not cells:
         return cells
-    usual = Counter(sizes[model] for model, cell in cells.items() if cell.value is not None).most_common(1)
-    for model, cell in cells.items():
-        if cell.value is not None and sizes[model] != usual[0][0]:
+    ranked = [entry.model for entry in entries if cells[entry.model].value is not None and not entry.partial]
+    usual = Counter(sizes[model] for model in ranked).most_common(1)
+    for model in ranked:
+        if sizes[model] != usual[0][0]:
+            cell = cells[model]
             more = f"over {sizes[model][0]} clips, the others over {usual[0][0][0]}: not marked"
             cells[model] = replace(cell, note="; ".join(part for part in (more, cell.note) if part))
-    fair = [m for m, cell in cells.items() if cell.value is not None and sizes[m] == usual[0][0]]
+    fair = [model for model in ranked if sizes[model] == usual[0][0]]
     values = sorted({cells[m].value for m in fair}, reverse=column.better == "higher")  # type: ignore[type-var]
     marks = {value: place + 1 for place, value in enumerate(values[:2])} if len(fair) > 1 else {}
     return {m: replace(cell, mark=marks.get(cell.value, 0)) if m in fair else cell for m, cell in cells.items()}
@@ -355,9 +260,9 @@ def set_cells(column: Column, entries: Sequence[Entry], subset: str) -> dict[str
 class Boards:
     """The leaderboards of one suite: all samples and each subset, read once."""
 
-    def __init__(self, out: Path, suite: str, metrics: Sequence[str] = ()) -> None:
+    def __init__(self, out: Path, suite: str, metrics: Sequence[str] = (), partial: bool = False) -> None:
         self.suite = suite
-        self.entries, self.left_out = entries_in(out, suite)
+        self.entries, self.left_out = entries_in(out, suite, partial)
         self.metrics = metrics_of(self.entries, metrics, self.left_out)
 
     @cached_property
@@ -378,7 +283,8 @@ class Boards:
         names = ("run.json", "scores.parquet", "sets.parquet", "samples.parquet")
         runs = [file_digest(run.folder / name) for entry in self.entries for run in entry.runs for name in names]
         cards = [repr(metrics.get(name).card) for name in self.metrics]
-        return combine(avbench.__version__, file_digest(Path(__file__)), *cards, *self.left_out, *runs)
+        code = [file_digest(Path(path)) for path in (__file__, runs_module.__file__)]
+        return combine(avbench.__version__, *code, *cards, *self.left_out, *runs)
 
     def board(self, subset: str = "", sort: str = "", published: bool = False) -> Board:
         """The table of a subset ("" for all samples), best first by the column `sort` (the first that has a direction).
@@ -413,8 +319,13 @@ class Boards:
             len(ids) if ids is not None else int(manifest["samples"]), tuple(columns),
             tuple(ordered(rows, columns, sort)),
             tuple(published_rows(self.suite, subset, columns)) if published else (),
-            tuple(dict.fromkeys(left_out)), tuple(still_winners(rows, columns)),
+            tuple(dict.fromkeys(left_out)), (*self.unranked, *still_winners(rows, columns)),
         )  # fmt: skip
+
+    @property
+    def unranked(self) -> list[str]:
+        """Models shown by a partial run."""
+        return [f"{e.model}: partial run ({e.partial}), shown without a rank" for e in self.entries if e.partial]
 
     def diagnoses(self) -> list[tuple[str, str]]:
         """Measures of motion to show beside metrics that reward stillness, where they are not columns already."""
@@ -438,10 +349,11 @@ def ordered(rows: Sequence[Row], columns: Sequence[Column], sort: str) -> list[R
     if column is None:
         return sorted(rows, key=lambda row: row.model)
     sign = -1 if column.better == "higher" else 1
+    last = 1 + max((row.cells[column.id].group or 0 for row in rows), default=0)
 
     def place(row: Row) -> tuple[bool, int, float, str]:
         cell = row.cells[column.id]
-        return cell.value is None, cell.group or 0, sign * (cell.value or 0.0), row.model
+        return cell.value is None, cell.group or last, sign * (cell.value or 0.0), row.model
 
     return sorted(rows, key=place)
 

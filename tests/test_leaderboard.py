@@ -96,6 +96,41 @@ def test_other_weights_are_not_ranked_together(out: Path) -> None:
         assert "imagebind_huge" in run("--suite", "made", "--metrics", "av_ib", "--out", out, "--format", form).stdout
 
 
+def test_partial_runs_are_shown_on_request_and_never_ranked(out: Path) -> None:
+    counts = {"expected": 40, "ok": 3, "failed": 0, "missing": 37, "not_applicable": 0}
+    few = dict(list(values(9.0).items())[:3])
+    row = {"metric": "fvd", "field": "", "subset": "", "n": 3, "n_ref": 40, "value": 1.0, "status": "ok"}
+    synthetic_run(out, "d", {"av_align": few}, status="partial", counts=counts, sets=[row])
+    assert "d" not in {row.model for row in Boards(out, "made").board().rows}
+    board = Boards(out, "made", partial=True).board()
+    cells = {row.model: row.cells for row in board.rows}
+    assert cells["d"]["av_align"].n == 3 and cells["d"]["av_align"].value is not None
+    assert {cells["d"][name].group for name in ("av_align", "fvd")} == {None}
+    assert {cells["d"][name].mark for name in ("av_align", "fvd")} == {0}
+    assert cells["a"]["av_align"].group == 1 and board.rows[-1].model == "d"
+    assert not any(line.startswith("d:") for line in board.left_out)
+    assert board.warnings == ("d: partial run (3 of 40 clips ok), shown without a rank",)
+
+
+def test_partial_runs_alone_name_the_option(cache: Path, tmp_path: Path) -> None:
+    synthetic_run(tmp_path, "d", {"av_align": values(0.0)}, status="partial")
+    result = run("--suite", "made", "--out", tmp_path)
+    assert result.exit_code == 2 and "--partial shows partial runs, unranked" in result.stderr
+    shown = run("--suite", "made", "--out", tmp_path, "--partial").stdout
+    assert "d: partial run (40 of 40 clips ok), shown without a rank" in shown
+
+
+def test_partial_runs_of_other_prompts_have_nothing_to_compare(cache: Path, tmp_path: Path) -> None:
+    counts = {"expected": 2, "ok": 1, "failed": 0, "missing": 1, "not_applicable": 0}
+    for model, scores in (("one", {"s0": 1.0, "s1": None}), ("two", {"s0": None, "s1": 2.0}), ("few", {"s0": 0.5})):
+        synthetic_run(tmp_path, model, {"av_align": scores}, status="partial", counts=counts)
+    words = ["compare", "one", "two", "--out", str(tmp_path)]
+    stdout = " ".join(CliRunner().invoke(app, words, env={"COLUMNS": "300"}).stdout.split())
+    assert "no sample that both scored (A 1, B 1: other prompts)" in stdout and "partial run, 1 of 2 clips ok" in stdout
+    stdout = CliRunner().invoke(app, ["compare", "one", "few", "--out", str(tmp_path)]).stdout
+    assert "n = 1: no difference can be shown with fewer than 6 samples" in stdout
+
+
 def test_older_runs_of_the_same_clips_fill_in(out: Path) -> None:
     synthetic_run(out, "a", {"integrity": dict.fromkeys(IDS, 1.0)}, stamp=1)
     cells = next(row.cells for row in Boards(out, "made").board().rows if row.model == "a")
@@ -150,6 +185,11 @@ def test_published_rows_join_unranked(cache: Path, tmp_path: Path) -> None:
     assert printed["JavisDiT++ T2AV"].value == 0.198 and "protocol javisbench" in printed["JavisDiT++ T2AV"].note
     assert all(cell.group is None and cell.mark == 0 for cell in printed.values())
     assert {row.cells["av_ib"].group for row in board.rows} == {1, 2}
+    alone = Boards(tmp_path, "javisbench").board()
+    assert [row.cells for row in alone.rows] == [row.cells for row in board.rows], "printed rows change no rank"
+    for form in ("table", "md", "latex"):
+        stdout = run("--suite", "javisbench", "--out", tmp_path, "--published", "--format", form).stdout
+        assert "javisdit-plus-plus-1: protocol javisbench" in stdout
     text = run("--suite", "javisbench", "--out", tmp_path, "--published", "--format", "latex").stdout
     assert text.count(r"\midrule") == 2 and r"$\dagger$ javisdit-plus-plus-1" in text
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from avbench.cli.common import command, print_json, print_table
+
+if TYPE_CHECKING:
+    from avbench.run import Run
 
 FORMATS = ("table", "md", "latex", "json")
 HEAD = (
@@ -55,9 +58,9 @@ def compare_command(
         return
     cells = [line(row) for row in rows]
     if format == "table":
-        typer.echo(f"A = {first.model} ({first.folder})\nB = {second.model} ({second.folder})\n")
+        typer.echo(f"{described('A', first)}\n{described('B', second)}\n")
         print_table(HEAD, cells, right=("A", "B", "B - A", "change", "p (Holm)", "wins", "detectable", "n"))
-        typer.echo("\n" + LEGEND)
+        typer.echo("\n" + "\n".join([LEGEND, *too_few(rows)]))
     else:
         typer.echo((markdown if format == "md" else latex)(HEAD, cells))
 
@@ -67,6 +70,24 @@ LEGEND = (
     "smallest difference this n would have found with 80 % power. Set metrics: interval of the difference by joint\n"
     "resampling."
 )
+
+
+LEAST = 6  # samples: 2 / 2 ** 5 is above 5 %, so that flips of fewer can show nothing
+
+
+def described(side: str, run: Run) -> str:
+    """A side of the comparison, and how many clips it has where some lack."""
+    from avbench.entries import clips_ok
+
+    lacks = "" if run.manifest["status"] == "complete" else f"; {run.manifest['status']} run, {clips_ok(run)}"
+    return f"{side} = {run.model} ({run.folder}){lacks}"
+
+
+def too_few(rows: Sequence[Any]) -> list[str]:
+    """Say where a verdict was out of reach from the start."""
+    found = sorted({row.n for row in rows if row.p is not None and row.n < LEAST})
+    sizes = ", ".join(map(str, found))
+    return [f"n = {sizes}: no difference can be shown with fewer than {LEAST} samples, however large."] if found else []
 
 
 def line(row: Any) -> list[str]:

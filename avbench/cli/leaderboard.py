@@ -32,6 +32,7 @@ def leaderboard_command(
     published: bool = typer.Option(False, "--published", help="Add the rows that papers print, unranked."),
     correlations: bool = typer.Option(False, "--correlations", help="How the metrics agree, instead of the table."),
     format: str = typer.Option("table", "--format", help="table, md, latex, csv, json or html."),
+    partial: bool = typer.Option(False, "--partial", help="Also models whose only finished run lacks clips, unranked."),
     clips: int = typer.Option(12, "--clips", help="html: prompts whose clips can be played side by side."),
     output: Path | None = typer.Option(None, "-o", "--output", help="A file; with --format html a folder."),
     out: Path = typer.Option(Path("runs"), "--out", help="Folder of runs."),
@@ -44,11 +45,11 @@ def leaderboard_command(
         raise UserError(f"--format {format}: use one of {', '.join(FORMATS)}")
     asked = [name.strip() for name in metrics.split(",") if name.strip()]
     if format == "html":
-        write_html(out, suite, asked, published, clips, output)
+        write_html(out, suite, asked, published, clips, output, partial)
         return
     if len(suite) != 1:
         raise UserError("give one --suite (several, or all, only with --format html)")
-    boards = Boards(out, suite[0], asked)
+    boards = Boards(out, suite[0], asked, partial)
     if correlations:
         show_correlations(boards, format, output)
         return
@@ -63,19 +64,29 @@ def leaderboard_command(
 
 
 def write_html(
-    out: Path, suites: Sequence[str], metrics: Sequence[str], published: bool, clips: int, output: Path | None
+    out: Path,
+    suites: Sequence[str],
+    metrics: Sequence[str],
+    published: bool,
+    clips: int,
+    output: Path | None,
+    partial: bool,
 ) -> None:
     """The static site."""
+    from avbench.entries import suites_in
     from avbench.errors import UserError
-    from avbench.leaderboard import suites_in
     from avbench.site import write_site
 
     if output is None:
         raise UserError("--format html writes a folder: name it with -o DIR")
-    names = list(suites) or suites_in(out)
+    names = list(suites) or suites_in(out, partial)
     if not names:
         raise UserError(f"{out} holds no complete run")
-    typer.echo(str(write_site(out, names, output, metrics, published, clips, lambda line: typer.echo(line, err=True))))
+
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+
+    typer.echo(str(write_site(out, names, output, metrics, published, clips, say, partial)))
 
 
 def save(path: Path, text: str) -> None:
@@ -145,7 +156,17 @@ def remarks(board: Board) -> list[str]:
     found += [f"left out: {text}" for text in board.left_out]
     if board.published:
         found.append(f"{PRINTED} printed in the paper named, under the paper's own protocol; never ranked")
+        found += [f"{PRINTED} {table}: {notes}" for table, notes in printed_notes(board).items()]
     return found
+
+
+def printed_notes(board: Board) -> dict[str, str]:
+    """{printed table: protocols and doubts of its cells}."""
+    found: dict[str, dict[str, None]] = {}
+    for row in board.published:
+        parts = (part for cell in row.cells.values() for part in cell.note.split("; "))
+        found.setdefault(row.published, {}).update(dict.fromkeys(parts))
+    return {table: "; ".join(parts) for table, parts in found.items()}
 
 
 def name_of(row: Row) -> str:
@@ -157,9 +178,10 @@ def grid(board: Board, columns: Sequence[Column]) -> list[list[str]]:
     from avbench.leaderboard import Cell
 
     sizes = {column.id: common_n(board, column) for column in columns}
+    printed = [row for row in board.published if any(row.cells.get(c.id, Cell()).value is not None for c in columns)]
     return [
         [name_of(row), *(words(row.cells[c.id], sizes[c.id]) if c.id in row.cells else "" for c in columns)]
-        for row in (*board.rows, *(r for r in board.published if any(r.cells.get(c.id, Cell()).value for c in columns)))
+        for row in (*board.rows, *printed)
     ]
 
 

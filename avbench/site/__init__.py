@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from avbench.correlation import MIN_MODELS, MIN_PAIRS, correlations
-from avbench.leaderboard import Board, Boards, Cell, Entry
+from avbench.entries import Entry
+from avbench.leaderboard import Board, Boards, Cell
 from avbench.results import arrow, number
 from avbench.run import safe
 from avbench.site.radar import radar
@@ -29,12 +30,13 @@ def write_site(
     published: bool = False,
     clips: int = 12,
     say: Callable[[str], None] = lambda line: None,
+    partial: bool = False,
 ) -> Path:
     """Write the pages of these suites; returns the front page. `clips`: prompts in the browser of clips."""
     pages = []
     for suite in suites:
         say(f"page of {suite}")
-        boards = Boards(out, suite, metrics)
+        boards = Boards(out, suite, metrics, partial)
         overall = boards.board(published=published)
         tables = [overall, *(boards.board(tag, published=published) for tag in list(boards.subsets)[:SUBSETS])]
         name = f"{safe(suite.replace('/', '+'))}.html"

@@ -12,7 +12,7 @@ const subset = document.querySelector("#subset");
 const showSubset = () => all(".subset").forEach((one, index) => { one.hidden = index !== Number(subset.value); });
 if (subset) { subset.addEventListener("change", showSubset); showSubset(); }
 
-// Sorting: best first, then worst first; rows without a value stay last.
+// Sorting: best first, then worst first; rows without a value stay last, printed ones below all that were measured.
 for (const button of all(".board thead button")) {
   button.addEventListener("click", () => {
     const head = button.closest("th");
@@ -26,6 +26,8 @@ for (const button of all(".board thead button")) {
     const value = (row) => (name ? row.cells[0].textContent.trim() : row.cells[index].dataset.value);
     const body = head.closest("table").tBodies[0];
     const rows = [...body.rows].sort((a, b) => {
+      const printed = a.classList.contains("printed") - b.classList.contains("printed");
+      if (printed) return printed;
       const [x, y] = [value(a), value(b)];
       if (x === "" || y === "") return (x === "") - (y === "");
       return sign * (name ? x.localeCompare(y) : Number(x) - Number(y));
