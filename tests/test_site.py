@@ -104,6 +104,11 @@ def test_the_page_lives_in_a_browser(site: Path, tmp_path: Path, width: int) -> 
       heads[1].click(); heads[1].click();
       const rows = [...document.querySelector(".board").tBodies[0].rows];
       const models = rows.map((row) => row.cells[0].textContent.trim());
+      rows[0].classList.add("printed");
+      const below = [1, 1, 0, 0].map((index) => {
+        heads[index].click();
+        return [...rows[0].parentNode.rows].at(-1) === rows[0];
+      });
       const before = document.querySelector("#prompt span").textContent;
       const first = document.querySelector("#sample").value;
       document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }));
@@ -111,7 +116,7 @@ def test_the_page_lives_in_a_browser(site: Path, tmp_path: Path, width: int) -> 
       const select = document.querySelector("#subset");
       select.value = "1"; select.dispatchEvent(new Event("change"));
       const facts = {
-        models, before, moved: first + ">" + second, videos: document.querySelectorAll("#players video").length,
+        models, below, before, moved: first + ">" + second, videos: document.querySelectorAll("#players video").length,
         heard: [...document.querySelectorAll("#players video")].map((video) => !video.muted),
         tables: [...document.querySelectorAll(".subset")].map((one) => !one.hidden),
         wide: document.documentElement.scrollWidth - innerWidth,
@@ -126,6 +131,7 @@ def test_the_page_lives_in_a_browser(site: Path, tmp_path: Path, width: int) -> 
 
     facts = json.loads(entities.unescape(re.search(r'<pre id="facts">(.*?)</pre>', html, re.S)[1]))  # type: ignore[index]
     assert facts["models"] == ["<b>one</b>", "two"], "the second click puts the worst first"
+    assert facts["below"] == [True] * 4, "a printed row stays below the measured ones, however sorted"
     assert facts["before"] == f"a disc {EVIL}" and facts["moved"] == "0>1"
     assert facts["videos"] == 2 and facts["heard"] == [True, False]
     assert facts["tables"] == [False, True] and facts["wide"] <= 0 and facts["injected"] == 0
