@@ -23,7 +23,7 @@ from avbench.suites.clatter import sound as sounds
 from avbench.suites.clatter.captions import captions
 from avbench.suites.clatter.events import BUILDERS
 from avbench.suites.clatter.exact import Draws
-from avbench.suites.clatter.suite import clatter
+from avbench.suites.clatter.suite import clatter, desk
 from avbench.suites.clatter.world import (
     CLATTER,
     DESK,
@@ -43,7 +43,8 @@ from avbench.suites.clatter.world import (
 
 __all__ = [
     "CLATTER", "DESK", "EVENTS", "FAULTS", "LOOSE", "MATERIALS", "SIZES", "TIGHT", "VERSION", "Body", "Camera",
-    "Contact", "Laws", "Scene", "Stage", "WorldSpec", "audio", "clatter", "frames", "records", "render", "scene",
+    "Contact", "Laws", "Scene", "Stage", "WorldSpec", "audio", "clatter", "desk", "frames", "records", "render",
+    "scene",
 ]  # fmt: skip
 
 VERSION = 1
