@@ -18,7 +18,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from avbench.errors import UserError
-from avbench.reference_models.training.config import CHECKPOINT_CONFIG, CHECKPOINT_WEIGHTS, Config, parse_config
+from avbench.reference_models.training.config import (
+    CHECKPOINT_CONFIG,
+    CHECKPOINT_WEIGHTS,
+    Config,
+    parse_config,
+    read_table,
+)
 
 CONFIG, WEIGHTS, STATE = CHECKPOINT_CONFIG, CHECKPOINT_WEIGHTS, "state.safetensors"
 FORMAT = 1
@@ -58,6 +64,16 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, facts
 
 
+def facts(path: Path) -> dict[str, Any]:
+    """What such a file says of itself, without its tensors: `step` and the configuration's `digest`."""
+    try:
+        with safe_open(path, "pt") as file:
+            found: dict[str, Any] = json.loads((file.metadata() or {}).get("avbench", "{}"))
+    except Exception as error:  # safetensors' own error type, and what it passes on
+        raise UserError(f"{path}: damaged: {error}; restore it or delete it") from None
+    return found
+
+
 def write_config(folder: Path, config: Config) -> None:
     """`config.json`, all defaults spelt out."""
     text = json.dumps({"format": FORMAT, "training": config.model_dump(mode="json")}, indent=1)
@@ -67,11 +83,7 @@ def write_config(folder: Path, config: Config) -> None:
 def read_config(folder: Path) -> Config:
     """The configuration of a checkpoint folder."""
     path = folder / CONFIG
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-        return parse_config(table["training"], str(path))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: no configuration of a checkpoint: {error}") from None
+    return parse_config(read_table(path), str(path))
 
 
 def load_weights(model: nn.Module, folder: Path, trained: Callable[[str], bool]) -> int:

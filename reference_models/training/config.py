@@ -206,13 +206,13 @@ class Config(Part):
 def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
     """A TOML file with `changes` ("optimiser.lr=1e-4", TOML values; a bare word is a string) on top.
 
-    Raises `UserError` that names the file and the key.
+    A checkpoint's `config.json` is taken too: the same training again. Raises `UserError` with the file and the key.
     """
     import tomllib
 
     if not path.is_file():
         raise UserError(f"{path} does not exist; give a TOML file (docs/training.md shows one)")
-    table = read_toml(path)
+    table = read_table(path)
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals:
@@ -223,6 +223,17 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
             value = text
         _put(table, key.split("."), value)
     return parse_config(table, str(path))
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file or in a checkpoint's `config.json`."""
+    if path.suffix != ".json":
+        return read_toml(path)
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["training"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: no configuration of a checkpoint: {error}") from None
+    return found
 
 
 def parse_config(table: Mapping[str, Any], where: str) -> Config:

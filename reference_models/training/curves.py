@@ -53,7 +53,7 @@ def write_curves(folder: Path) -> None:
 
 
 def draw_curves(rows: Sequence[Mapping[str, Any]], title: str) -> str:
-    """An SVG document; "" where nothing was logged."""
+    """The curves of one training; "" where nothing was logged."""
     names = [n for n in ("video", "audio", "audio_driven", "video_driven") if any(n in row for row in rows)]
     lines: list[tuple[str, str, str, Curve]] = []
     for name, colour in zip(names, COLOURS):
@@ -63,10 +63,15 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], title: str) -> str:
         held = curve(rows, f"valid_{name}")
         if len(held[0]):
             lines.append((f"{name}, held out", "held", colour, held))
+    return draw_lines(lines, f"{title}: loss")
+
+
+def draw_lines(lines: Sequence[tuple[str, str, str, Curve]], title: str, low_step: float = 0.0) -> str:
+    """An SVG document of lines (name, kind "raw", "line" or "held", colour, curve); "" where they are all empty."""
     drawn = [one for one in lines if len(one[3][0])]
     if not drawn:
         return ""
-    values = np.concatenate([c[1] for *_, c in drawn])
+    values = np.concatenate([c[1][c[0] >= low_step] for *_, c in drawn])
     values = values[np.isfinite(values) & (values > 0)]
     last = max(float(c[0].max()) for *_, c in drawn) or 1.0
     low, high = math.log10(values.min()) - 0.03, math.log10(values.max()) + 0.03
@@ -78,9 +83,9 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], title: str) -> str:
         part = (math.log10(max(value, 1e-12)) - low) / max(high - low, 1e-9)
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * min(max(part, 0.0), 1.0)
 
-    body = [axes(x, y, last, low, high), f'<text class="title" x="{LEFT}" y="20">{escape(title)}: loss</text>']
+    body = [axes(x, y, last, low, high), f'<text class="title" x="{LEFT}" y="20">{escape(title)}</text>']
     body += [path(kind, colour, c, x, y) for _, kind, colour, c in drawn]
-    body.append(legend([(name, kind, colour, c) for name, kind, colour, c in drawn if kind != "raw"]))
+    body.append(legend([(name, kind, colour, c) for name, kind, colour, c in drawn if kind in ("line", "held")]))
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}">'
     return f'{head}<style>{STYLE}</style><rect width="100%" height="100%" fill="#fff"/>{"".join(body)}</svg>\n'
 
