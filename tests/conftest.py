@@ -74,3 +74,10 @@ def folder(tmp_path: Path) -> Callable[[int], Path]:
         return clips
 
     return make
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that take minutes on free cores get time for a machine that others use too."""
+    for item in items:
+        if item.get_closest_marker("heavy"):
+            item.add_marker(pytest.mark.timeout(1800))
