@@ -11,6 +11,8 @@ import hashlib
 import json
 import shlex
 import subprocess
+import sys
+import traceback
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -146,7 +148,7 @@ def declared_model(name: str, table: Mapping[str, Any], config: Path) -> Model:
         folder = (config.parent / str(table["path"])).expanduser().resolve()
         return folder_model(name, folder, table.get("pattern"), table.get("audio"))
     if kind == "python":
-        return python_model(name, str(table["entry"]), dict(table.get("args", {})), where)
+        return python_model(name, str(table["entry"]), dict(table.get("args", {})), where, config.resolve().parent)
     if kind == "checkpoint":
         folder = (config.parent / str(table["path"])).expanduser().resolve()
         if not is_checkpoint(folder):
@@ -190,18 +192,30 @@ def folder_model(name: str, folder: Path, pattern: str | None, audio: str | None
     return Model(name, {"kind": "folder", "path": str(folder), "pattern": pattern, "audio": audio}, locate=locate)
 
 
-def python_model(name: str, entry: str, args: dict[str, Any], where: str) -> Model:
-    """`entry` = "package.module:Class"; the class is called with the table's args and has `generate(requests)`."""
+def python_model(name: str, entry: str, args: dict[str, Any], where: str, folder: Path) -> Model:
+    """`entry` = "package.module:Class"; the class is called with the table's args and has `generate(requests)`.
+
+    Modules beside the configuration are found too, after everything installed: they cannot shadow a package.
+    """
 
     def make() -> Generating:
         from importlib import import_module
 
         module, _, attribute = entry.partition(":")
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
         try:
             factory = getattr(import_module(module), attribute)
         except (ImportError, AttributeError, ValueError) as error:
-            raise UserError(f"{where}: cannot import {entry}: {error}") from error
-        return factory(**args)
+            hint = f'write entry = "module:Class" of a module that is installed or lies in {folder}'
+            raise UserError(f"{where}: cannot import {entry}: {error}\n  {hint}") from error
+        try:
+            made: Generating = factory(**args)
+        except Exception as error:
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            what = f"{type(error).__name__}: {error} ({at.filename}:{at.lineno})"
+            raise UserError(f"{where}: {entry} cannot be made with args = {args}: {what}") from error
+        return made
 
     return Model(name, {"kind": "python", "entry": entry, "args": args}, make=make)
 
@@ -212,7 +226,12 @@ def command_model(name: str, command: str, pattern: str | None) -> Model:
         raise UserError(f"model {name}: the command must name {{out}}, the folder that receives the clips")
 
     def run(prompts: Path, out: Path) -> None:
-        words = [word.format(prompts=prompts, out=out) for word in shlex.split(command)]
+        paths = {"{prompts}": str(prompts.resolve()), "{out}": str(out.resolve())}
+        words = []
+        for word in shlex.split(command):
+            for field_name, path in paths.items():  # not str.format: the command may hold braces of its own
+                word = word.replace(field_name, path)
+            words.append(word)
         try:
             done = subprocess.run(words, check=False)
         except OSError as error:
@@ -312,21 +331,36 @@ def write_all(
     """Drain the generator into files. An iterator that raises has ended, so the rest is asked for anew."""
     from avbench.encode import write_clip
 
-    clips = iter(generator.generate(requests))
+    clips = asked(generator, requests)
     for position, request in enumerate(requests):
         made = next_clip(clips)
         if isinstance(made, Clip):
-            write_clip(out / f"{request.sample.id}.mp4", made)
-            report(request.sample.id, None)
+            try:
+                write_clip(out / f"{request.sample.id}.mp4", made)
+            except SampleError as error:  # such as NaN samples: the iterator itself goes on
+                report(request.sample.id, error)
+            else:
+                report(request.sample.id, None)
         else:
             report(request.sample.id, made)
-            clips = iter(generator.generate(requests[position + 1 :]))
+            clips = asked(generator, requests[position + 1 :])
+
+
+def asked(generator: Generating, requests: Sequence[Request]) -> Iterator[Clip]:
+    """The generator's clips, asked for at the first `next`, so that one that raises at once is told like any other."""
+    clips = generator.generate(requests)
+    if not isinstance(clips, Iterable):
+        kind = type(generator).__name__
+        raise UserError(
+            f"{kind}.generate returned {type(clips).__name__}; it must yield one avbench.clip.Clip a request"
+        )
+    yield from clips
 
 
 def next_clip(clips: Iterator[Clip]) -> Clip | SampleError:
     """The next clip, or why there is none. What the user can mend (`UserError`) still stops the command."""
     try:
-        return next(clips)
+        clip = next(clips)
     except StopIteration:
         return SampleError("generate.none", "the generator ended without this clip")
     except SampleError as error:
@@ -335,3 +369,6 @@ def next_clip(clips: Iterator[Clip]) -> Clip | SampleError:
         raise
     except Exception as error:
         return SampleError("generate.error", f"{type(error).__name__}: {error}")
+    if isinstance(clip, Clip):
+        return clip
+    return SampleError("generate.not_a_clip", f"the generator gave {type(clip).__name__}, not an avbench.clip.Clip")

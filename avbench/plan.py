@@ -41,10 +41,11 @@ def subject(role: str, sample: Sample, file: ClipFile | None) -> Subject:
     if file is None:
         return Subject(role, sample, None, error=MissingClip("clip.missing", f"no clip for sample {sample.id}"))
     try:
-        digest = file_digest(*(path for path in (file.video, file.audio) if path is not None))
+        digests = [file_digest(path) for path in (file.video, file.audio) if path is not None]
     except OSError as error:
         return Subject(role, sample, file, error=SampleError("clip.unreadable", f"{file.main.name}: {error.strerror}"))
-    return Subject(role, sample, file, digest)
+    # Two files are digested apart: an empty or moved boundary between them must not look like another clip.
+    return Subject(role, sample, file, digests[0] if len(digests) == 1 else combine(*digests))
 
 
 def subjects(role: str, samples: Sequence[Sample], files: Mapping[str, ClipFile], threads: int = 4) -> list[Subject]:

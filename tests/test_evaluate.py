@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 import avbench
+from avbench.clip import Clip
+from avbench.encode import write_clip
 from avbench.errors import NotApplicable, UserError
 from avbench.evaluation import evaluate
 from avbench.run import Run, read_journal
@@ -252,3 +254,58 @@ def test_importing_avbench_is_cheap() -> None:
     code = "import sys, avbench, avbench.cli; assert not {'torch', 'av', 'pandas'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert avbench.__version__
+
+
+def test_a_generator_beside_avbench_toml_and_clips_that_cannot_be_written(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "beside.py").write_text(
+        "import numpy as np\n"
+        "from dataclasses import replace\n"
+        "from tests.conftest import bouncing\n"
+        "class Odd:\n"
+        "    def generate(self, requests):\n"
+        "        for request in requests:\n"
+        "            clip = bouncing(request.seed)\n"
+        "            nan = replace(clip.audio, samples=np.full((1, 99), np.nan, 'float32'))\n"
+        "            if request.sample.id == 'p1': clip = replace(clip, audio=nan)\n"
+        "            yield 'p2.mp4' if request.sample.id == 'p2' else clip\n"
+        "class Silent:\n"
+        "    def generate(self, requests): return None\n"
+        "class Unmade:\n"
+        "    def __init__(self): raise ValueError('no checkpoint')\n"
+    )
+    rows = [{"id": f"p{i}", "text": "x"} for i in range(4)]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    names = {"odd": "Odd", "silent": "Silent", "unmade": "Unmade"}
+    tables = [f'[models.{name}]\nkind = "python"\nentry = "beside:{entry}"\n' for name, entry in names.items()]
+    (tmp_path / "avbench.toml").write_text("".join(tables))
+    try:
+        run = evaluate("odd", "prompts.jsonl", "integrity", device="cpu")
+        with pytest.raises(UserError, match="generate returned NoneType"):
+            evaluate("silent", "prompts.jsonl", "integrity", device="cpu")
+        with pytest.raises(UserError, match="no checkpoint"):
+            evaluate("unmade", "prompts.jsonl", "integrity", device="cpu")
+    finally:
+        sys.path[:] = [path for path in sys.path if path != str(tmp_path)]
+    assert statuses(run, "integrity") == {"p0": "ok", "p1": "failed", "p2": "failed", "p3": "ok"}
+    reasons = dict(zip(run.samples["sample"], run.samples["reason"]))
+    assert reasons["p1"].startswith("encode.bad_samples") and reasons["p2"].startswith("generate.not_a_clip")
+
+
+def test_a_command_keeps_its_own_braces_and_gets_whole_paths(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl").write_text(json.dumps({"id": "p0", "text": "x"}))
+    (tmp_path / "avbench.toml").write_text(
+        """[models.cmd]\nkind = "command"\nrun = 'sh -c "cd / && echo ${HOME} > {out}/seen.txt"'\n"""
+    )
+    assert evaluate("cmd", "prompts.jsonl", "integrity", device="cpu").manifest["counts"]["missing"] == 1
+    assert list((tmp_path / "runs").rglob("seen.txt"))
+
+
+def test_an_empty_sound_file_is_no_silent_twin_of_the_video(cache: Path, tmp_path: Path) -> None:
+    """Both clips consist of the same bytes; one of them lacks the sound it announces."""
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for name in ("mute", "broken"):
+        write_clip(clips / f"{name}.mp4", Clip(bouncing().video))
+    (clips / "broken.wav").write_bytes(b"")
+    (tmp_path / "prompts.jsonl").write_text("\n".join(json.dumps({"id": n, "text": "x"}) for n in ("mute", "broken")))
+    assert statuses(score(clips), "integrity") == {"mute": "ok", "broken": "failed"}
