@@ -99,16 +99,15 @@ def countable(runs: Sequence[Run], partial: bool) -> list[Run]:
 
 def clips_ok(run: Run) -> str:
     """How many clips of a finished run are good, "" of an unfinished one."""
-    counts = run.manifest.get("counts") or {}
-    return f"{counts['ok']} of {counts['expected']} clips ok" if counts else ""
+    counts, limit = run.manifest.get("counts") or {}, run.manifest.get("limit")
+    limited = f", --limit {limit}" if limit else ""
+    return f"{counts['ok']} of {counts['expected']} clips ok{limited}" if counts else ""
 
 
 def unfinished(runs: Sequence[Run]) -> str:
     """Why a model's latest run does not count."""
     status, counted = runs[0].manifest["status"], clips_ok(runs[0])
     done = f" ({counted})" if counted else ""
-    limit = runs[0].manifest.get("limit")
-    done += f", --limit {limit}" if limit else ""
     older = any(run.manifest["status"] == "complete" for run in runs)
     used = "; an older complete run is shown" if older else ""
     return f"{runs[0].model}: its latest run is {status}{done}{used}"

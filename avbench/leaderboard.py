@@ -25,6 +25,7 @@ from avbench import entries as runs_module
 from avbench.entries import Entry, commonest, entries_in
 from avbench.errors import UnknownName, UserError
 from avbench.metric import Direction
+from avbench.results import qualified
 from avbench.run import Run
 from avbench.store import cache_root, combine, file_digest, write_atomic
 
@@ -218,7 +219,7 @@ def why_empty(entry: Entry, column: Column) -> str:
     return f"n/a: {bad.most_common(1)[0][0]}" if bad else "n/a"
 
 
-NO_SET = {"value": None, "n": 0, "n_ref": None, "floor": None, "notes": ""}
+NO_SET = {"value": None, "n": 0, "n_ref": None, "floor": None, "self": None, "notes": "", "reason": "n/a"}
 
 
 def set_cells(column: Column, entries: Sequence[Entry], subset: str) -> dict[str, Cell]:
@@ -232,12 +233,8 @@ def set_cells(column: Column, entries: Sequence[Entry], subset: str) -> dict[str
             row for row in run.records("sets")
             if (row["metric"], row["field"], row["subset"]) == (column.metric, column.field, subset)
         ]  # fmt: skip
-        row: dict[str, Any] = (
-            rows[0] if rows else {"value": None, "n": 0, "n_ref": None, "notes": "", "reason": "n/a", "floor": None}
-        )
-        floor = "" if row["floor"] is None else f"reference halves {row['floor']:.4g}"
-        note = "; ".join(part for part in (floor, row["notes"], row["reason"]) if part)
-        cells[entry.model] = Cell(row["value"], n=row["n"], note=note)
+        row: Mapping[str, Any] = rows[0] if rows else NO_SET
+        cells[entry.model] = Cell(row["value"], n=row["n"], note=qualified(row))
         sizes[entry.model] = (row["n"], row["n_ref"])
     if column.better == "none" or not cells:
         return cells

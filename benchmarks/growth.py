@@ -1,6 +1,6 @@
 """How cost grows: with the number of clips, their length, and their size. It should be linear, in bounded memory.
 
-    python benchmarks/growth.py [--clips 10,100,1000] [--metrics fast]
+    python -m benchmarks.growth [--clips 10,100,1000] [--metrics fast]        (from the repository root)
 
 Clips of the embedded world are rendered, evaluated in a fresh process with an empty store, and timed from start to the
 finished run folder. For more clips than scenes the same pictures get another sound sample, so that no two files are

@@ -111,6 +111,15 @@ def test_listings_are_complete_and_json(cache: Path) -> None:
     assert json.loads(run("suites", "show", "clatter-mini", "--json").stdout)["samples"] == 64
 
 
+def test_models_are_listed_by_system() -> None:
+    from avbench.cli.listing import families
+
+    names = ["a-nano", "a-paper", "a-t2v-nano", "a-t2v-paper", "b-large-16k", "b-nano", "noisy-audio", "noisy-video"]
+    assert families(names) == {"a": (["", "t2v"], ["nano", "paper"])}
+    short, every = run("models", "list").stdout.splitlines(), run("models", "list", "--all").stdout.splitlines()
+    assert len(short) < 40 < len(every) and {"reference", "avfulldit-t2v-tiny"} <= set(every)
+
+
 def test_compare_two_runs(cache: Path, folder: Folder, tmp_path: Path) -> None:
     from avbench.encode import write_clip
     from tests.conftest import bouncing

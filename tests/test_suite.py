@@ -78,3 +78,9 @@ def test_unknown_names_suggest() -> None:
         load_suite("clater")
     with pytest.raises(UnknownName, match="no subset"):
         load_suite("clatter-mini/nothing")
+
+
+def test_a_caption_may_hold_any_line_separator_but_the_newline(tmp_path: Path) -> None:
+    text = "one\u2028two\x85three"
+    (tmp_path / "p.jsonl").write_text(json.dumps({"id": "a", "text": text}, ensure_ascii=False) + "\r\n", "utf-8")
+    assert load_suite(str(tmp_path / "p.jsonl")).samples[0].text == text

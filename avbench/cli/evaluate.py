@@ -84,6 +84,10 @@ def eval_command(
     print_run(run, json, details)
     counts = run.manifest["counts"]
     if counts["failed"] + counts["missing"] > run.manifest["allowed"]:
+        lost = counts["failed"] + counts["missing"]
+        typer.echo(
+            f"{lost} failed or missing, {run.manifest['allowed']} allowed (--allow-failed): exit code 3", err=True
+        )
         raise typer.Exit(3)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +120,10 @@ def describe_input(need: Any) -> str:
 
 
 @command
-def list_models(json: bool = Json) -> None:
-    """Registered generators and those of avbench.toml."""
+def list_models(
+    every: bool = typer.Option(False, "--all", help="Every name on a line of its own."), json: bool = Json
+) -> None:
+    """Registered generators, by system, and those of avbench.toml."""
     from avbench.generator import CONFIG
     from avbench.registry import models
     from avbench.suite import read_toml
@@ -132,7 +134,35 @@ def list_models(json: bool = Json) -> None:
     if json:
         print_json({"registered": names, "declared": list(declared)})
         return
-    typer.echo("\n".join([*names, *(f"{name} ({CONFIG})" for name in declared)]) or "no models")
+    grouped = {} if every else families(names)
+    within = {name for system, (variants, sizes) in grouped.items() for name in members(system, variants, sizes)}
+    alone = [name for name in names if name not in within]
+    typer.echo("\n".join([*alone, *(f"{name} ({CONFIG})" for name in declared)]))
+    if grouped:
+        typer.echo("")
+        rows = [[s, ", ".join(sizes), ", ".join(v for v in variants if v)] for s, (variants, sizes) in grouped.items()]
+        print_table(["system", "sizes", "ablations"], rows)
+        system, (variants, sizes) = next(iter(grouped.items()))
+        plain_one, ablated = members(system, ["", variants[-1]], sizes[:1])
+        typer.echo(f"\nA name is SYSTEM[-ABLATION]-SIZE, such as {plain_one} or {ablated}; --all lists every one.")
+
+
+def members(system: str, variants: Sequence[str], sizes: Sequence[str]) -> list[str]:
+    """The names SYSTEM[-VARIANT]-SIZE of a system."""
+    return ["-".join(filter(None, (system, variant, size))) for variant in variants for size in sizes]
+
+
+def families(names: Sequence[str]) -> dict[str, tuple[list[str], list[str]]]:
+    """{system: (variants, sizes)} of names that are every SYSTEM[-VARIANT]-SIZE; "" is the system itself."""
+    found: dict[str, tuple[list[str], list[str]]] = {}
+    for system in dict.fromkeys(name.partition("-")[0] for name in names):
+        own = [name for name in names if name.startswith(f"{system}-")]
+        parts = [name.removeprefix(f"{system}-").rpartition("-") for name in own]
+        variants = sorted({variant for variant, _, _ in parts})
+        sizes = sorted({size for _, _, size in parts})
+        if min(len(variants), len(sizes)) > 1 and sorted(members(system, variants, sizes)) == sorted(own):
+            found[system] = variants, sizes
+    return found
 
 
 @command
