@@ -99,6 +99,13 @@ def test_score_of_one_clip(cache: Path, folder: Folder) -> None:
     assert "integrity" in run("score", clip, "--device", "cpu", "--metrics", "integrity").stdout
 
 
+def test_a_clip_that_cannot_be_scored_exits_3(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "zero.mp4").write_bytes(b"")
+    for more in ((), ("--json",)):
+        result = run("score", tmp_path / "zero.mp4", *more)
+        assert result.exit_code == 3 and "decode.empty_file" in result.stdout
+
+
 def test_listings_are_complete_and_json(cache: Path) -> None:
     for group in ("metrics", "suites", "models", "weights"):
         assert json.loads(run(group, "list", "--json").stdout)

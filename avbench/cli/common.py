@@ -52,7 +52,9 @@ def fail(message: str, code: int) -> None:
 def disk_message(error: OSError) -> str:
     """A full or read-only disk in words."""
     where = f" {error.filename}" if error.filename else ""
-    kept = "what was computed is kept; make room and repeat the command to continue"
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    mend = "make room" if full else "name writable folders (--out, and AVBENCH_CACHE for the store)"
+    kept = f"what was computed is kept; {mend} and repeat the command to continue"
     return f"cannot write{where}: {error.strerror}\n  {kept}"
 
 

@@ -88,6 +88,10 @@ def eval_command(
         typer.echo(
             f"{lost} failed or missing, {run.manifest['allowed']} allowed (--allow-failed): exit code 3", err=True
         )
+        if counts["missing"] == counts["expected"]:
+            typer.echo(
+                "no clip was found: name them <id>.mp4, or give a pattern in avbench.toml (models.NAME)", err=True
+            )
         raise typer.Exit(3)
 
 
@@ -197,6 +201,7 @@ def score_command(
     rows = score_clip(clip, prompt, speech, metrics, device, parse_weights(weights))
     if json:
         print_json(rows)
+        leave_if_failed(rows)
         return
     table = []
     for row in rows:
@@ -204,6 +209,13 @@ def score_command(
         value = f"{row['value']:.4g}" if row["status"] == "ok" else row["status"]
         table.append([name, value, row["unit"], row["reason"]])
     print_table(["metric", "value", "unit", "why"], table, right=["value"])
+    leave_if_failed(rows)
+
+
+def leave_if_failed(rows: list[dict[str, Any]]) -> None:
+    """Exit code 3 where a metric failed; one that does not apply has not."""
+    if any(row["status"] == "failed" for row in rows):
+        raise typer.Exit(3)
 
 
 @command
