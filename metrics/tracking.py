@@ -305,29 +305,38 @@ def follow_stick(grid: np.ndarray, times: np.ndarray) -> Motion:
     seen = mass > STICK_LEAST
     kept, tips = np.zeros(len(grid)), np.full((len(grid), 2), np.nan)
     for k in np.flatnonzero(seen):
-        kept[k] = straight(alpha[k, :above])
-        tips[k] = tip(alpha[k])
+        alpha[k, :above] = piece = largest(alpha[k, :above])
+        kept[k] = along(piece) / mass[k]
+        if alpha[k].sum() > STICK_LEAST:
+            tips[k] = tip(alpha[k])
     path = upward(tips)
     gap = path[:, 1] - top * PIXEL
+    seen = np.isfinite(gap)
     return Motion("stick", times, gap, gap[None], path[None], 0.5 * PIXEL, seen, np.ones(len(grid), bool), mass, kept,
                   ground=top * PIXEL)  # fmt: skip
 
 
-def straight(alpha: np.ndarray) -> float:
-    """Share of the largest piece that lies along one line, times that piece's share of all: 1 for a stick."""
-    from scipy.ndimage import label
+def largest(alpha: np.ndarray) -> np.ndarray:
+    """The largest piece of one picture [H, W], with its faint edges; zeros where there is none."""
+    from scipy.ndimage import binary_dilation, label
 
     marks, count = label(alpha > PIECE, np.ones((3, 3)))
     if not count:
-        return 0.0
-    sums = np.bincount(marks.ravel(), alpha.ravel(), count + 1)[1:]
-    piece = np.where(marks == 1 + sums.argmax(), alpha, 0.0)
+        return np.zeros_like(alpha)
+    sums = np.bincount(marks.ravel(), alpha.ravel(), count + 1)
+    mine = binary_dilation(marks == 1 + sums[1:].argmax(), np.ones((3, 3)))
+    return np.where(mine, alpha, 0.0)
+
+
+def along(piece: np.ndarray) -> float:
+    """Area of a piece [H, W] that lies along its longer axis, within the breadth of a stick."""
     y, x = np.nonzero(piece)
+    if not len(x):
+        return 0.0
     weight = piece[y, x]
     places = np.stack([x, y], 1) - np.average(np.stack([x, y], 1), axis=0, weights=weight)
     _, axes = np.linalg.eigh((places * weight[:, None]).T @ places)
-    along = np.abs(places @ axes[:, 0]) <= BREADTH
-    return float(weight[along].sum() / sums.sum())
+    return float(weight[np.abs(places @ axes[:, 0]) <= BREADTH].sum())
 
 
 def tip(alpha: np.ndarray) -> np.ndarray:
