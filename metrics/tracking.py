@@ -324,7 +324,7 @@ def largest(alpha: np.ndarray) -> np.ndarray:
     if not count:
         return np.zeros_like(alpha)
     sums = np.bincount(marks.ravel(), alpha.ravel(), count + 1)
-    mine = binary_dilation(marks == 1 + sums[1:].argmax(), np.ones((3, 3)))
+    mine = binary_dilation(marks == 1 + sums[1:].argmax(), np.ones((3, 3), bool))
     return np.where(mine, alpha, 0.0)
 
 

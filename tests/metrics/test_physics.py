@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,7 @@ from avbench.metrics.tracking import PIXEL, Motion
 from avbench.suites.clatter import DESK, EVENTS, Scene, frames, render, scene
 from avbench.suites.clatter.suite import enlarged
 
+ROOT = Path(__file__).resolve().parents[2]
 grid_of, onsets_of = encoder.load_grid(Context(None, None)), encoder.load_onsets(Context(None, None))
 COUNT = 8
 IDEAL = {"permanence": 0.98, "continuity": 0.999, "solidity": 0.98, "contact": 0.98}
@@ -379,3 +383,22 @@ def test_a_reading_needs_no_truth_of_places() -> None:
         assert isinstance(one, Reading)
         assert one.pull == pytest.approx(other.pull, rel=0.02)
         assert [t.time for t in one.turns] == pytest.approx([t.time for t in other.turns], abs=0.01)
+
+
+# the page
+
+
+def test_the_page_is_that_of_its_record() -> None:
+    """docs/physics.md says what docs/data/physics.json holds, and the record what is claimed of it."""
+    spec = importlib.util.spec_from_file_location("physics_page", ROOT / "tools" / "physics_page.py")
+    assert spec is not None and spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    record = json.loads((ROOT / "docs" / "data" / "physics.json").read_text(encoding="utf-8"))
+    assert tool.page(record) == (ROOT / "docs" / "physics.md").read_text(encoding="utf-8"), "run tools/physics_page.py"
+    faults = record["faults"]
+    assert list(faults) == list(tool.FAULTS)
+    what = scene("test", 0, DESK)
+    for name, make in tool.FAULTS.items():  # every fault can be made and judged
+        assert 0 <= tool.judged(make(what), what.truth())["seen"][""] <= 1, name
+        assert faults[name]["seen"][""][0] <= faults["none"]["seen"][""][0] + 0.01
