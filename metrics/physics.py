@@ -7,7 +7,7 @@ implies: the kind of event, this world's gravity, the restitution of the materia
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -265,18 +265,24 @@ def lawful(reading: Reading, material: str, values: dict[str, float]) -> list[fl
     return [1 - values.get(name, 1.0) for name in ("gravity_error", "restitution_error")]
 
 
-def checked(truth: Mapping[str, Any], grid: Mapping[str, np.ndarray]) -> tuple[str, str]:
-    """Event and material of a sample whose physics can be measured here; `NotApplicable` says why of any other."""
-    event, camera = truth["event"], truth["camera"]
-    if event not in EVENTS:
-        raise NotApplicable("physics.event", f"nothing is known of how a {event} scene must move")
+def event_of(tags: Sequence[str]) -> str:
+    """The event among a sample's tags; `NotApplicable` where none is known here."""
+    for tag in tags:
+        if tag in EVENTS:
+            return tag
+    raise NotApplicable("physics.event", f"it is known how {', '.join(EVENTS)} must move, not: {', '.join(tags)}")
+
+
+def checked(tags: Sequence[str], truth: Mapping[str, Any], grid: Mapping[str, np.ndarray]) -> str:
+    """The event of a sample whose physics can be measured here; `NotApplicable` says why of any other."""
+    event, camera = event_of(tags), truth["camera"]
     if (list(camera["centre"]), camera["zoom"]) != ([0.5, 0.5], 1.0):
         raise NotApplicable("physics.camera", "only the desk world (clatter-desk) is plain enough to be followed")
     if len(grid["times"]) < FRAMES:
         raise NotApplicable("physics.short", f"{len(grid['times'])} frames; at least {FRAMES} are needed")
     if (np.diff(grid["times"]) <= 0).any():
         raise SampleError("physics.times", "the frames' times do not increase")
-    return event, truth["laws"].get("material", "")
+    return event
 
 
 @sample_metric(
@@ -309,15 +315,16 @@ class Physics:
     """
 
     video = Feature(GRID, Whole("video"))
+    tags = Field("tags")
     truth = Field("truth")
 
-    def score(self, video: dict[str, np.ndarray], truth: Mapping[str, Any]) -> dict[str, float]:
-        event, material = checked(truth, video)
-        return judge(read(event, video["grid"], video["times"]), material)
+    def score(self, video: dict[str, np.ndarray], tags: Sequence[str], truth: Mapping[str, Any]) -> dict[str, float]:
+        event = checked(tags, truth, video)
+        return judge(read(event, video["grid"], video["times"]), truth["laws"].get("material", ""))
 
-    def timeline(self, video: dict[str, np.ndarray], truth: Mapping[str, Any]) -> list[Track]:
+    def timeline(self, video: dict[str, np.ndarray], tags: Sequence[str]) -> list[Track]:
         """The gap between what should meet, and where it turns."""
-        event, _ = checked(truth, video)
+        event = event_of(tags)
         reading = read(event, video["grid"], video["times"])
         seen = reading.motion.seen
         moments = np.array([turn.time for turn in reading.turns])
@@ -380,13 +387,18 @@ class ContactSync:
 
     video = Physics.video
     audio = Feature(SOUNDS, Whole("audio"))
+    tags = Field("tags")
     truth = Field("truth")
 
     def score(
-        self, video: dict[str, np.ndarray], audio: dict[str, np.ndarray], truth: Mapping[str, Any]
+        self,
+        video: dict[str, np.ndarray],
+        audio: dict[str, np.ndarray],
+        tags: Sequence[str],
+        truth: Mapping[str, Any],
     ) -> dict[str, float]:
-        event, _ = checked(truth, video)
-        if truth["sync"] != "tight":
+        event = checked(tags, truth, video)
+        if "av-tight" not in tags:
             raise NotApplicable("physics.loose", "ambient sound has nothing to do with contacts")
         reading = read(event, video["grid"], video["times"])
         seen, heard = contacts(reading), audio["times"]
@@ -403,10 +415,7 @@ class ContactSync:
             values["lag"] = float(np.mean([abs(seen[i] - heard[j]) for i, j in matches]))
         return values
 
-    def timeline(
-        self, video: dict[str, np.ndarray], audio: dict[str, np.ndarray], truth: Mapping[str, Any]
-    ) -> list[Track]:
+    def timeline(self, video: dict[str, np.ndarray], audio: dict[str, np.ndarray], tags: Sequence[str]) -> list[Track]:
         """Contacts seen and onsets heard."""
-        event, _ = checked(truth, video)
-        seen = contacts(read(event, video["grid"], video["times"]))
+        seen = contacts(read(event_of(tags), video["grid"], video["times"]))
         return [Track("contacts seen", events=seen), Track("onsets heard", events=audio["times"])]

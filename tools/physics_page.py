@@ -134,12 +134,12 @@ grid_of, onsets_of = motion.load_grid(Context(None, None)), motion.load_onsets(C
 
 def judged(clip: Clip, truth: Mapping[str, Any]) -> Fields:
     """{"seen": fields of physics@clatter, "heard": those of contact_sync@clatter, empty where not applicable}."""
-    grid = grid_of(clip.need_video())
+    grid, tags = grid_of(clip.need_video()), (f"av-{truth['sync']}", truth["event"])
     try:
-        heard = ContactSync().score(grid, onsets_of(clip.need_audio()), truth)
+        heard = ContactSync().score(grid, onsets_of(clip.need_audio()), tags, truth)
     except SampleError:
         heard = {}
-    return {"seen": Physics().score(grid, truth), "heard": heard}
+    return {"seen": Physics().score(grid, tags, truth), "heard": heard}
 
 
 def summary(rows: Iterable[Mapping[str, float]]) -> Summary:
@@ -314,7 +314,7 @@ def draw_clip(panel: Any, title: str, clip: Clip, truth: Mapping[str, Any]) -> N
     grid = grid_of(clip.need_video())
     reading = read(truth["event"], grid["grid"], grid["times"])
     motion_, times = reading.motion, grid["times"]
-    score = Physics().score(grid, truth)
+    score = Physics().score(grid, ("av-tight", truth["event"]), truth)
     cells = panel.add_gridspec(2, 5)
     picture, gaps, sound = (panel.add_subplot(place) for place in (cells[:, :2], cells[0, 2:], cells[1, 2:]))
     picture.imshow(grid["grid"].max(axis=0), cmap="gray", vmin=0, vmax=1.3, extent=(0, 1, 0, 1))

@@ -14,7 +14,8 @@ import numpy as np
 
 from avbench.clip import Clip
 from avbench.errors import SampleError
-from avbench.metric import Track
+from avbench.features import Field
+from avbench.metric import Metric, Track, inputs
 from avbench.recall import recall
 from avbench.report.figures import spectrogram, timeline
 from avbench.results import number
@@ -111,9 +112,13 @@ def smaller(clip: Clip) -> Clip:
 
 
 def tracks(run: Run) -> Callable[[str], list[Track]]:
-    """Sample id -> what the run's metrics draw over time, from features still in the store."""
+    """Sample id -> what the run's metrics draw over time, from features still in the store.
+
+    Of a metric's fields `timeline` gets those that runs keep: texts and tags.
+    """
     from avbench.registry import metrics
 
+    rows = {row["sample"]: row for row in run.records("samples")}
     found = [metrics.get(one["id"]) for one in run.manifest["metrics"]]
     loaders = [(metric, recall(run, metric)) for metric in found if hasattr(metric, "timeline")]
 
@@ -122,8 +127,14 @@ def tracks(run: Run) -> Callable[[str], list[Track]]:
         for metric, load in loaders:
             values = load(sample, "sha256")
             if values is not None:
+                kept = {name: rows[sample][key] for name, key in fields(metric).items() if key in rows[sample]}
                 with suppress(SampleError):
-                    drawn += metric.timeline(**values)
+                    drawn += metric.timeline(**values, **kept)
         return drawn
 
     return of
+
+
+def fields(metric: Metric) -> dict[str, str]:
+    """{attribute: name} of the sample's fields that a metric declares."""
+    return {name: need.name for name, need in inputs(metric).items() if isinstance(need, Field)}
