@@ -27,6 +27,7 @@ FRAMES = 4  # fewer show no law
 TOUCH = PIXEL  # a turn farther from the surface has avoided it
 NEAR, FAR = 0.5 * PIXEL, 1.5 * PIXEL  # a turn nearer has wholly touched, a turn farther not at all
 TURN = 0.5 * PIXEL  # a smaller dent in the gap is no turn
+STRIKE = 1.5 * PIXEL  # nor is a smaller one of a stick, which strikes from four pixels and more
 AIRBORNE, HIGH = 0.75 * PIXEL, 1.5 * PIXEL  # frames nearer are not in free flight; flights that stay lower are not used
 OVERLAP = 0.5 * PIXEL  # bodies may overlap by so much before it counts
 JUMP = PIXEL  # how far a step may differ from the steps beside it
@@ -49,8 +50,8 @@ class Turn:
     speed_out: float = np.nan
 
 
-def turns(times: np.ndarray, gap: np.ndarray, pull: tuple[float, float]) -> list[Turn]:
-    """The reversals of a gap [T] under these decelerations before and after.
+def turns(times: np.ndarray, gap: np.ndarray, pull: tuple[float, float], least: float = TURN) -> list[Turn]:
+    """The reversals of a gap [T] under these decelerations before and after, at least so deep.
 
     Around each local minimum, up to three frames before and after are continued to where they meet; the lowest frame
     belongs to the side with which that happens between the right two frames.
@@ -61,7 +62,7 @@ def turns(times: np.ndarray, gap: np.ndarray, pull: tuple[float, float]) -> list
     if seen.sum() < 3:
         return []
     filled = np.interp(np.arange(len(gap)), np.flatnonzero(seen), gap[seen])
-    lows, _ = find_peaks(-filled, prominence=TURN)
+    lows, _ = find_peaks(-filled, prominence=least)
     lows = lows[seen[lows]]  # one among frames without the thing was not seen
     edges = [-1, *lows, len(gap)]
     return [meeting(times, gap, low, edges[i], edges[i + 2], pull) for i, low in enumerate(lows)]
@@ -211,7 +212,7 @@ def read(event: str, grid: np.ndarray, times: np.ndarray) -> Reading:
     """Follow the thing and find its turns, first under the world's gravity, then under the one that was measured."""
     motion = follow(event, grid, times)
     if event == "stick":
-        return Reading(motion, turns(times, motion.gap, STROKE), None)
+        return Reading(motion, turns(times, motion.gap, STROKE, STRIKE), None)
     due = pull_of(motion)
     found = turns(times, motion.gap, (due, due))
     pull = deceleration(motion, found)
