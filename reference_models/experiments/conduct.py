@@ -1,0 +1,262 @@
+"""An experiment carried out: trainings side by side, clips, scores, effects, page. Repeated, it does what is missing.
+
+OUT/<experiment>/<scale>/
+  training/<variant>-s<seed>/   checkpoint and log of every training
+  runs/                         run folders of every model on the suite
+  effects.json                  every number of the page
+  report.html
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from avbench.errors import UserError
+from avbench.progress import Progress
+from avbench.reference_models.experiments.effects import Effect, between, collect, corrected, verdict
+from avbench.reference_models.experiments.plan import Experiment, Job, Scale, contrasts, jobs
+from avbench.reference_models.training.config import CHECKPOINT_WEIGHTS, Config
+from avbench.run import Run, runs_in
+from avbench.store import write_json
+
+GPU_TRAININGS = 4  # models this small leave most of a GPU idle
+LOG, LOSSES = "train.log", "loss.jsonl"
+SAME = ("video", "norm_video", "valid_video")
+
+
+def conduct(experiment: Experiment, scale_name: str, out: Path, device: str) -> None:
+    """Train, generate, score, compare, and write the page; prints the answer and where the page is."""
+    import typer
+
+    from avbench.cli.evaluate import progress_for
+    from avbench.evaluation import pick_device
+    from avbench.reference_models.experiments.page import write_page
+
+    scale = experiment.scales[scale_name]
+    folder = out / experiment.name / scale_name
+    device = pick_device(device)
+    todo = jobs(experiment, scale)
+    with progress_for(quiet=False) as progress:
+        progress.note(f"{experiment.question}\n{scale_name}: {scale.about}; {len(todo)} trainings, {folder}")
+        train(todo, folder / "training", device, progress)
+        runs = score(experiment, scale, todo, folder, device, progress)
+    found = results(experiment, scale, todo, runs, folder)
+    write_json(folder / "effects.json", {"experiment": experiment.name, "scale": scale_name, **found.document})
+    page = write_page(experiment, scale_name, found, folder)
+    typer.echo(f"{found.answer}\n{page}")
+
+
+# Training ------------------------------------------------------------------------------------------------------------
+
+
+def train(todo: Sequence[Job], folder: Path, device: str, progress: Progress) -> None:
+    """All trainings, one thread each and as many at once as there are cores (on a GPU: `GPU_TRAININGS`)."""
+    waiting = [job for job in todo if steps_done(folder / job.name, job.config) < job.config.steps]
+    if not waiting:
+        return
+    prepare(waiting, device, progress)
+    workers = min(len(waiting), len(os.sched_getaffinity(0)) if device == "cpu" else GPU_TRAININGS)
+    every = waiting[0].config.log_every
+    progress.phase(f"training {len(waiting)} models, {workers} at once", sum(units(waiting, every)), f"{every} steps")
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    seen = {job.name: logged(folder / job.name) // every for job in waiting}
+    for _ in range(sum(seen.values())):
+        progress.step("")
+    queue = list(waiting)
+    try:
+        while queue or running:
+            while queue and len(running) < workers:
+                job = queue.pop(0)
+                running[job.name] = start(job, folder / job.name, device)
+            time.sleep(1.0)
+            for name, process in list(running.items()):
+                now = logged(folder / name) // every
+                for _ in range(now - seen[name]):
+                    progress.step(name)
+                seen[name] = max(now, seen[name])
+                if process.poll() is not None:
+                    del running[name]
+                    if process.returncode:
+                        raise UserError(f"training {name} failed:\n{tail(folder / name / LOG)}")
+    finally:
+        stop(running.values())
+
+
+def units(todo: Sequence[Job], every: int) -> list[int]:
+    """Lines that each training logs in all."""
+    return [job.config.steps // every for job in todo]
+
+
+def prepare(todo: Sequence[Job], device: str, progress: Progress) -> None:
+    """Encode what is learned from once, before the trainings would all begin with it."""
+    from avbench.reference_models.training.data import latents
+
+    for data in {job.config.data.model_dump_json(): job.config.data for job in todo}.values():
+        for split, count in ((data.split, data.clips), ("valid", data.valid)):
+            latents(data, split, count, device, lambda n: progress.phase("encoding clips", n), progress.step)
+
+
+def start(job: Job, folder: Path, device: str) -> subprocess.Popen[bytes]:
+    """A training in a process of its own, its words in a file."""
+    from avbench.reference_models.training.checkpoint import write_config
+    from avbench.reference_models.training.trainer import check_folder
+
+    folder.mkdir(parents=True, exist_ok=True)
+    check_folder(job.config, folder)
+    write_config(folder, job.config)
+    command = [sys.executable, "-m", "avbench", "train", str(folder / "config.json"), "--out", str(folder)]
+    command += ["--device", "cpu" if device == "cpu" else "auto"]
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} if device == "cpu" else None
+    with (folder / LOG).open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=one_thread)
+
+
+def stop(running: Any) -> None:
+    """Ask trainings to save and end, and wait for them."""
+    for process in running:
+        process.send_signal(signal.SIGINT)
+    for process in running:
+        process.wait()
+
+
+def steps_done(folder: Path, config: Config) -> int:
+    """Steps behind the checkpoint in a folder; 0 where there is none of this training."""
+    from avbench.reference_models.training.checkpoint import facts
+
+    path = folder / CHECKPOINT_WEIGHTS
+    if not path.is_file():
+        return 0
+    found = facts(path)
+    return int(found["step"]) if found.get("digest") == config.digest else 0
+
+
+def logged(folder: Path) -> int:
+    """The last step in a training's log."""
+    from avbench.reference_models.training.curves import read_log
+
+    path = folder / LOSSES
+    try:
+        rows = read_log(path) if path.is_file() else []
+    except ValueError:  # a line that is being written
+        return 0
+    return int(rows[-1]["step"]) if rows else 0
+
+
+def tail(path: Path, lines: int = 12) -> str:
+    """The last lines of a log."""
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+# Scores --------------------------------------------------------------------------------------------------------------
+
+
+def score(
+    experiment: Experiment, scale: Scale, todo: Sequence[Job], folder: Path, device: str, progress: Progress
+) -> dict[str, Run]:
+    """A complete run of every trained model and of every baseline, by name."""
+    from avbench.evaluation import Spec, perform, resolve_spec
+    from avbench.execute import Settings
+
+    found = {}
+    for name in (*experiment.baselines, *(job.name for job in todo if job.variant.role != "check")):
+        model = name if name in experiment.baselines else str(folder / "training" / name)
+        spec = Spec(
+            model, scale.suite, experiment.metrics, scale.limit, out=folder / "runs", settings=Settings(device=device),
+            allow_failed="5%",
+        )  # fmt: skip
+        wanted = resolve_spec(spec).manifest["digest"]
+        done = [
+            run for run in runs_in(spec.out, scale.suite)
+            if run.manifest["digest"] == wanted and run.manifest["status"] == "complete"
+        ]  # fmt: skip
+        found[name] = done[-1] if done else perform(spec, progress)
+    return found
+
+
+# Results -------------------------------------------------------------------------------------------------------------
+
+
+class Results:
+    """What was found: effects of all contrasts, the primary ones singled out, and the answer in words.
+
+    models, baselines: variant -> seed -> run, and name -> run. equal: whether the isolated joint model learnt
+    video as the T2V-only twin did, to the last bit; None where it was not trained.
+    """
+
+    def __init__(
+        self, experiment: Experiment, models: dict[str, dict[int, Run]], baselines: dict[str, Run],
+        effects: Sequence[Effect], equal: bool | None,
+    ) -> None:  # fmt: skip
+        self.experiment, self.models, self.baselines, self.equal = experiment, models, baselines, equal
+        self.effects = corrected(effects, self._find(effects, experiment.primary.contrast))
+        self.primary = self._find(self.effects, experiment.primary.contrast)
+        self.information = self._find(self.effects, "information")
+        tight, loose = (self.find(subset=subset) for subset in ("av-tight", "av-loose"))
+        self.interaction = between(tight, loose) if tight and loose else None
+        self.answer = verdict(self.primary, self.information)
+
+    def _find(self, effects: Sequence[Effect], contrast: str, **other: str) -> Effect | None:
+        primary = self.experiment.primary
+        want = {"metric": primary.metric, "field": primary.field, "subset": primary.subset, **other}
+        return next(
+            (e for e in effects if e.contrast == contrast and all(getattr(e, k) == v for k, v in want.items())), None
+        )
+
+    def find(self, contrast: str = "", **other: str) -> Effect | None:
+        """An effect; of the primary contrast, metric, field and subset unless told otherwise."""
+        return self._find(self.effects, contrast or self.experiment.primary.contrast, **other)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "answer": self.answer,
+            "isolated_equals_t2v": self.equal,
+            "primary": asdict(self.primary) if self.primary else None,
+            "tight_minus_loose": asdict(self.interaction) if self.interaction else None,
+            "effects": [asdict(one) for one in self.effects],
+            "runs": {
+                **{f"{name}-s{seed}": str(run.folder) for name, by in self.models.items() for seed, run in by.items()},
+                **{name: str(run.folder) for name, run in self.baselines.items()},
+            },
+        }
+
+
+def results(experiment: Experiment, scale: Scale, todo: Sequence[Job], runs: dict[str, Run], folder: Path) -> Results:
+    """Effects of the runs."""
+    from avbench.registry import metrics
+
+    models: dict[str, dict[int, Run]] = {}
+    for job in todo:
+        if job.name in runs:
+            models.setdefault(job.variant.name, {})[job.seed] = runs[job.name]
+    cards = {name: metrics.get(name).card for name in experiment.metrics}
+    sides = [(one.name, one.a, one.b) for one in contrasts(experiment, scale)]
+    effects = collect(models, sides, experiment.subsets, cards)
+    baselines = {name: runs[name] for name in experiment.baselines}
+    return Results(experiment, models, baselines, effects, isolated_equals(folder / "training"))
+
+
+def isolated_equals(training: Path) -> bool | None:
+    """Whether the isolated model's video tower learnt as the T2V-only twin of its seed did.
+
+    Every logged loss and gradient norm of the video must be the same number. None where one of them was not trained.
+    """
+    from avbench.reference_models.training.curves import read_log
+
+    paths = [training / f"{name}-s0" / LOSSES for name in ("t2v", "isolated")]
+    if not all(path.is_file() for path in paths):
+        return None
+    alone, both = (
+        {(row["step"], name): row[name] for row in read_log(path) for name in SAME if name in row} for path in paths
+    )
+    shared = alone.keys() & both.keys()
+    return bool(shared) and all(alone[key] == both[key] for key in shared)
