@@ -306,7 +306,7 @@ def follow_stick(grid: np.ndarray, times: np.ndarray) -> Motion:
     kept, tips = np.zeros(len(grid)), np.full((len(grid), 2), np.nan)
     for k in np.flatnonzero(seen):
         alpha[k, :above] = piece = largest(alpha[k, :above])
-        kept[k] = along(piece) / mass[k]
+        kept[k] = min(1.0, along(piece) / mass[k])  # rounding
         if alpha[k].sum() > STICK_LEAST:
             tips[k] = tip(alpha[k])
     path = upward(tips)
