@@ -175,7 +175,7 @@ def score(
         wanted = resolve_spec(spec).manifest["digest"]
         done = [
             run for run in runs_in(spec.out, scale.suite)
-            if run.manifest["digest"] == wanted and run.manifest["status"] == "complete"
+            if run.manifest["digest"] == wanted and run.manifest["status"] in ("complete", "partial")
         ]  # fmt: skip
         found[name] = done[-1] if done else perform(spec, progress)
     return found
