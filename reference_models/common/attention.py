@@ -57,6 +57,7 @@ def windowed_cross(q: Tensor, k: Tensor, v: Tensor, index: Tensor, valid: Tensor
     q [B, G, n, H, D], k and v [B, K, m, H, D], index and valid [G, M] over the K groups -> [B, G, n, H D].
     """
     batch, groups = q.shape[:2]
-    k, v = (x[:, index].flatten(2, 3).flatten(0, 1) for x in (k, v))
+    # index_select, for the gradient of x[:, index] is slow where it must be deterministic
+    k, v = (x.index_select(1, index.flatten()).unflatten(1, index.shape).flatten(2, 3).flatten(0, 1) for x in (k, v))
     mask = valid.repeat_interleave(k.shape[1] // index.shape[1], dim=1).repeat(batch, 1)[:, None, None]
     return sdpa(q.flatten(0, 1), k, v, mask).unflatten(0, (batch, groups))
