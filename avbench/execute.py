@@ -29,7 +29,7 @@ from avbench.store import Value
 MB = 1 << 20
 PRECISIONS = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 CHUNK_CLIPS = 16  # enough to fill batches, few enough that progress is seen
-CPU_BATCH = 8  # larger batches gain nothing on a CPU and cost more padding
+CPU_BATCH, CPU_SHARE = 8, 8  # a CPU is full with an eighth of a GPU's batch; more than 8 gain nothing, cost padding
 Outcome = Value | SampleError
 Pair = tuple[Subject, Feature]
 FIRST_USE, USED = Lock(), set[Hashable]()
@@ -387,7 +387,7 @@ def set_precision(settings: Settings) -> None:
 
 def batch_size(encoder: Encoder, device: str) -> int:
     """Items per forward pass: fixed for an encoder and a kind of device."""
-    return min(encoder.batch, CPU_BATCH) if device == "cpu" else encoder.batch
+    return min(max(1, encoder.batch // CPU_SHARE), CPU_BATCH) if device == "cpu" else encoder.batch
 
 
 def jobs(todo: Mapping[Subject, list[Feature]]) -> list[tuple[Subject, frozenset[str]]]:

@@ -1,12 +1,14 @@
 """Our engine against a plain per-metric pipeline: same clips, same views, same hashed weights, same machine, one run.
 
-    python benchmarks/side_by_side.py [--clips 8] [--without imagebind,synchformer] [--device cpu] [--repeat 3]
+    python -m benchmarks.side_by_side [--clips 8 | --folder CLIPS] [--without imagebind.vision,synchformer]
+                                      [--device cpu] [--repeat 3] [--keep WEIGHTS]   (from the repository root)
 
 The per-metric pipeline works as the released JavisBench evaluator does: every metric opens the clips again (FVD and
 CLIP by seeking to each frame, ImageBind by five overlapping windows), builds its own networks (ImageBind twice), takes
 the batch sizes of that code, and encodes equal mels as often as they occur. Its arithmetic is ours, item by item.
 `--without` replaces the named networks by zeros on both sides: what is left is everything but their forward passes. One
-JSON line a repetition, ratios at the end. Needs the repository (hashed weights come from its tests).
+JSON line a repetition; at the end ratios of the whole, and of what either side spends outside its forwards. The clips
+are rendered, or those of a folder. Needs the repository (hashed weights come from its tests).
 """
 
 from __future__ import annotations
@@ -152,24 +154,27 @@ def ours(paths: list[Path], located: dict[str, Located], settings: Settings, sto
     executor.networks = Switched(plan, settings)
     for _ in executor.execute():
         pass
-    return {"total": time.perf_counter() - began, **executor.counts.seconds}
+    total, seconds = time.perf_counter() - began, executor.counts.seconds
+    return {"total": total, "forwards": sum(v for name, v in seconds.items() if name.startswith("forward ")), **seconds}
 
 
 def theirs(paths: list[Path], located: dict[str, Located], settings: Settings, store: Path) -> dict[str, float]:
-    """The per-metric pipeline: seconds in all and by metric."""
+    """The per-metric pipeline: seconds in all, of forwards, and by metric."""
     found: dict[str, float] = {}
+    forwards = 0.0
     for stage in STAGES:
         began = time.perf_counter()
         plan = plan_of(stage.metrics, paths, located, store)
         networks = Switched(plan, settings)
         for start in range(0, len(paths), stage.batch):
-            encode(stage, plan, networks, paths[start : start + stage.batch], settings.device)
+            forwards += encode(stage, plan, networks, paths[start : start + stage.batch], settings.device)
         found[stage.metrics[0]] = time.perf_counter() - began
-    return {"total": sum(found.values()), **found}
+    return {"total": sum(found.values()), "forwards": forwards, **found}
 
 
-def encode(stage: Stage, plan: Plan, networks: Networks, paths: list[Path], device: str) -> None:
-    """One batch of clips through all features of a metric, dependencies first."""
+def encode(stage: Stage, plan: Plan, networks: Networks, paths: list[Path], device: str) -> float:
+    """One batch of clips through all features of a metric, dependencies first; the seconds of its forwards."""
+    spent = 0.0
     clips = [stage.read(path) for path in paths]
     for path in paths:
         for _ in range(stage.audio_loads - 1):
@@ -185,15 +190,18 @@ def encode(stage: Stage, plan: Plan, networks: Networks, paths: list[Path], devi
             continue
         times = stage.audio_times if feature.encoder.name == "imagebind.audio" else 1
         items = [item for (view,) in inputs for item in view for _ in range(times)]
+        began = time.perf_counter()
         with torch.inference_mode():
             if isinstance(items[0], str):
                 rows = network(items)
             else:
                 rows = network(torch.from_numpy(np.stack(items)).to(device)).float().cpu().numpy()
+        spent += time.perf_counter() - began
         at = 0
         for results, (view,) in zip(done, inputs):
             results[feature] = np.asarray(rows[at : at + times * len(view) : times])
             at += times * len(view)
+    return spent
 
 
 def views(feature: Feature, clip: Clip, results: dict[Feature, Any]) -> Iterator[Any]:
@@ -219,6 +227,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=8)
+    parser.add_argument("--folder", type=Path, help="real clips, *.mp4, in place of rendered ones")
     parser.add_argument("--without", default="")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
@@ -227,24 +236,29 @@ def main() -> None:
     chosen = parser.parse_args()
     Switched.without = tuple(name for name in chosen.without.split(",") if name)
     settings = Settings(device=chosen.device, threads=chosen.threads)
-    ratios = []
+    ratios, outside = list[float](), list[float]()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         located = weights(chosen.keep or folder)
-        paths = render(folder, chosen.clips)
+        paths = sorted(chosen.folder.glob("*.mp4")) if chosen.folder else render(folder, chosen.clips)
         for turn in range(chosen.repeat):
             first = ours(paths, located, settings, folder / f"store{turn}")
             second = theirs(paths, located, settings, folder / "none")
             ratios.append(second["total"] / first["total"])
+            outside.append((second["total"] - second["forwards"]) / (first["total"] - first["forwards"]))
             print(json.dumps({"ours": rounded(first), "per metric": rounded(second)}), flush=True)
     print(
         json.dumps(
             {
-                "clips": chosen.clips, "device": chosen.device, "without forwards of": chosen.without,
-                "ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
+                "clips": len(paths), "device": chosen.device, "without forwards of": chosen.without,
+                "ratio": spread(ratios), "ratio outside forwards": spread(outside),
             }
         )
     )  # fmt: skip
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return rounded({"median": statistics.median(values), "min": min(values), "max": max(values)})
 
 
 def rounded(seconds: dict[str, float]) -> dict[str, float]:

@@ -11,7 +11,7 @@ import pytest
 from avbench.clip import Clip
 from avbench.encode import write_clip
 from avbench.errors import SampleError
-from avbench.execute import Executor, Settings
+from avbench.execute import Executor, Settings, batch_size
 from avbench.features import Encoder, Feature, Text, View, Whole
 from avbench.generator import ClipFile
 from avbench.metric import closure, sample_metric
@@ -32,7 +32,7 @@ class Every(View):
         return clip.need_video().frames[:: self.step]
 
 
-CONV = Encoder("test.conv", "tests.nets:conv", batch=8)
+CONV = Encoder("test.conv", "tests.nets:conv", batch=64)
 FRAMES, HALF = Feature(CONV, Every()), Feature(CONV, Every(2))
 
 
@@ -119,6 +119,12 @@ def test_every_batch_has_one_size(tmp_path: Path) -> None:
     nets.CALLS.clear()
     run(tmp_path, made(tmp_path, [0, 1, 2]), FRAMES, chunk_bytes=1)
     assert set(nets.CALLS) == {8}
+
+
+@pytest.mark.parametrize(("batch", "size"), [(1, 1), (4, 1), (8, 1), (16, 2), (32, 4), (64, 8), (256, 8)])
+def test_a_cpu_takes_an_eighth_of_a_batch_and_never_more_than_eight(batch: int, size: int) -> None:
+    encoder = Encoder("test.conv", "tests.nets:conv", batch=batch)
+    assert batch_size(encoder, "cpu") == size and batch_size(encoder, "cuda:0") == batch
 
 
 def test_out_of_memory_halves_the_batch_and_then_fails_the_clip(
