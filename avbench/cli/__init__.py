@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import typer
@@ -51,4 +52,5 @@ def optional_value(words: list[str], option: str) -> list[str]:
 
 def main() -> None:
     """Entry point of the `avbench` script and of `python -m avbench`."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # warns of a kernel that nothing here uses, when imported
     app(optional_value(sys.argv[1:], "--ray"))
