@@ -32,6 +32,7 @@ COLOURS = {
     "forward": "#2f6db5", "decode": "#c9762b", "views": "#5a9a57", "algorithms": "#8a63a8", "load": "#9a9a9a",
     "pool": "#d3b13f", "store": "#c25555",
 }  # fmt: skip
+PALER = "#74a3da"  # every second forward
 WIDTH, ROW, LEFT = 1100, 26, 120  # of the timeline, in pixels
 
 
@@ -138,16 +139,17 @@ def svg(trace: Trace, seconds: float) -> str:
     for row, lane in enumerate(lanes):
         parts.append(f'<text x="{LEFT - 8}" y="{row * ROW + 19}" text-anchor="end">{escape(lane)}</text>')
         parts.append(f'<rect x="{LEFT}" y="{row * ROW + 4}" width="{seconds * scale:.1f}" height="20" fill="#f1f1ee"/>')
-        last = -1.0
+        last, blue = -1.0, PALER
         for one in sorted((s for s in trace.spans if s.lane == lane), key=lambda s: (s.begin, -s.end)):
             x, wide = LEFT + one.begin * scale, (one.end - one.begin) * scale
             if wide < 0.3 and x - last < 0.3:
                 continue
             last = x + wide
+            blue = PALER if blue != PALER else COLOURS["forward"]
             label = escape(f"{one.kind} {one.name}: {one.end - one.begin:.2f} s")
             parts.append(
                 f'<rect x="{x:.1f}" y="{row * ROW + 4}" width="{max(wide, 0.3):.1f}" height="20" '
-                f'fill="{COLOURS[one.kind]}"><title>{label}</title></rect>'
+                f'fill="{blue if one.kind == "forward" else COLOURS[one.kind]}"><title>{label}</title></rect>'
             )
             if one.kind == "forward" and wide > 6.5 * len(one.name):
                 parts.append(f'<text x="{x + 4:.1f}" y="{row * ROW + 18}" fill="#fff">{escape(one.name)}</text>')

@@ -27,16 +27,17 @@ def once(model: str, suite: str, metrics: str, limit: int | None, threads: int, 
     os.environ["AVBENCH_CACHE"] = cache
     import avbench
 
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     run = avbench.evaluate(
         model, suite, metrics, device="cpu", limit=limit, threads=threads, out=Path(cache) / "runs", allow_failed="100%"
     )
-    seconds = time.perf_counter() - began
+    seconds, used = time.perf_counter() - began, time.process_time() - used
     work, clips = run.manifest["work"], run.manifest["counts"]["ok"]
     queue.put(
         {
             "clips": clips,
             "seconds": seconds,
+            "cpu_seconds": used,
             "clips_per_second": clips / seconds,
             "decodes_per_clip": work["decodes"] / max(1, clips),
             "forwards": work["forwards"],
