@@ -96,7 +96,9 @@ class InceptionI3d(nn.Module):
         x = max_pool(self.Conv3d_2c_3x3(self.Conv3d_2b_1x1(x)), (1, 3, 3), (1, 2, 2))
         x = max_pool(self.mixed(x, "3b", "3c"), (3, 3, 3), (2, 2, 2))
         x = max_pool(self.mixed(x, "4b", "4c", "4d", "4e", "4f"), (2, 2, 2), (2, 2, 2))
-        return F.avg_pool3d(self.mixed(x, "5b", "5c"), (2, 7, 7), stride=1)
+        features = self.mixed(x, "5b", "5c")
+        pooled = F.avg_pool3d(features.float(), (2, 7, 7), stride=1)  # on a CPU, not there in bfloat16
+        return pooled.to(features.dtype)
 
     def mixed(self, x: Tensor, *names: str) -> Tensor:
         """Inception blocks in sequence."""
