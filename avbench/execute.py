@@ -348,6 +348,10 @@ class Executor:
                 size //= 2
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
+            except (SampleError, UserError):
+                raise
+            except Exception as error:  # as in `encode_clip`: the metrics of this network fail, the others go on
+                raise SampleError("encoder.error", f"{encoder.name}: {type(error).__name__}: {error}") from error
 
     def forward(self, encoder: Encoder, network: Network, items: Sequence[Any], size: int) -> list[np.ndarray]:
         """Results stay on the device until the last batch is on its way, so that stacking and computing overlap."""

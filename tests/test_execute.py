@@ -203,6 +203,19 @@ def test_an_error_stays_with_its_clip(tmp_path: Path) -> None:
     assert found["dark"][PICKY].status == "not_applicable"
 
 
+def test_a_network_that_breaks_costs_its_own_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(context: object) -> object:
+        def encode(items: object) -> object:
+            raise NotImplementedError("no such kernel")
+
+        return encode
+
+    monkeypatch.setattr(nets, "conv", broken)
+    _, _, found = run(tmp_path, made(tmp_path, [0]), FRAMES, PICKY)
+    assert found["c0"][FRAMES].code == "encoder.error" and "no such kernel" in found["c0"][FRAMES].detail
+    assert isinstance(found["c0"][PICKY], np.ndarray)
+
+
 def test_infinity_never_enters_the_store(tmp_path: Path) -> None:
     plan, _, found = run(tmp_path, (subjects := made(tmp_path, [0])), INFINITE)
     error = found["c0"][INFINITE]
