@@ -14,13 +14,14 @@ from typing import Any
 
 from avbench.baselines.published import Cell, Table, table, tables
 from avbench.errors import MissingResource, UserError
+from avbench.progress import Progress
 from avbench.run import Run, find_run, runs_in
 
 GROUPS = {"javisdit-plus-plus": "javisbench", "visiosonic": "v2a"}  # a paper's metric group, where named otherwise
 Context = tuple[tuple[str, str], ...]
 
 # Experiments that make a table of a paper from nothing, training included: name -> "module:function" of
-# function(scale, out, device) -> None. Imported only when asked for.
+# function(scale, out, device, progress) -> what to print. Imported only when asked for.
 RECIPES: dict[str, str] = {"hearing-helps-seeing": "avbench.reference_models.experiments:hearing_helps_seeing"}
 SCALES = ("smoke", "cpu", "gpu")
 
@@ -72,14 +73,14 @@ def results(id: str) -> Table:
     return found
 
 
-def recipe(name: str, scale: str) -> Callable[[str, Path, str], None]:
+def recipe(name: str, scale: str) -> Callable[[str, Path, str, Progress], str]:
     """The experiment of this name; a scale that there is not is refused before anything is imported."""
     from importlib import import_module
 
     if scale not in SCALES:
         raise UserError(f"--scale {scale}: use one of {', '.join(SCALES)}")
     module, _, function = RECIPES[name].partition(":")
-    found: Callable[[str, Path, str], None] = getattr(import_module(module), function)
+    found: Callable[[str, Path, str, Progress], str] = getattr(import_module(module), function)
     return found
 
 

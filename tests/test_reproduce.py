@@ -13,6 +13,7 @@ from avbench.baselines.published import table, tables
 from avbench.cli import app
 from avbench.encode import write_clip
 from avbench.errors import UserError
+from avbench.progress import Progress
 from avbench.reproduce import RECIPES, contexts, needed, results, variant
 from avbench.suite import load_suite
 from tests.conftest import bouncing
@@ -55,17 +56,20 @@ def test_what_is_no_table_of_results_is_refused() -> None:
         assert listed.exit_code == 0 and all(t.id in listed.output for t in tables() if t.kind == "results")
 
 
-def noted(scale: str, out: Path, device: str) -> None:
+def noted(scale: str, out: Path, device: str, progress: Progress) -> str:
     """An experiment that notes how it was called."""
+    progress.note(f"at {scale}")
     out.mkdir()
     (out / scale).write_text(device)
+    return f"done at {scale}"
 
 
 def test_an_experiment_runs_at_its_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RECIPES, "made-experiment", f"{__name__}:noted")
     words = ("reproduce", "made-experiment", "--device", "cpu", "--out", str(tmp_path / "runs"))
     assert run(*words, "--scale", "huge").exit_code == 2 and not (tmp_path / "runs").exists()
-    assert run(*words, "--scale", "cpu").exit_code == 0 and (tmp_path / "runs" / "cpu").read_text() == "cpu"
+    done = run(*words, "--scale", "cpu")
+    assert done.exit_code == 0 and "done at cpu" in done.output and (tmp_path / "runs" / "cpu").read_text() == "cpu"
     other = run("reproduce", "bridgedit-1", "--scale", "cpu")
     assert other.exit_code == 2 and "made-experiment" in other.output
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from avbench.cli.common import Json, command, parse_weights, print_json, print_table
-from avbench.cli.evaluate import DEVICE, LIMIT, OUT, WEIGHTS
+from avbench.cli.evaluate import DEVICE, LIMIT, OUT, WEIGHTS, progress_for
 
 if TYPE_CHECKING:
     from avbench.reproduce import Line, Reproduction
@@ -47,7 +47,9 @@ def reproduce_command(
         list_tables(format == "json")
         return
     if table in RECIPES:
-        recipe(table, scale or "smoke")(scale or "smoke", out, device)
+        with progress_for(quiet=False) as progress:
+            said = recipe(table, scale or "smoke")(scale or "smoke", out, device, progress)
+        typer.echo(said)
         return
     if scale:
         known = f"experiments: {', '.join(RECIPES)}" if RECIPES else "no experiment is installed"
@@ -68,7 +70,6 @@ def reproduce_command(
 
 def evaluator(out: Path, device: str, limit: int | None, weights: list[str]) -> Any:
     """What evaluates a model on a suite with the metrics that no run has yet."""
-    from avbench.cli.evaluate import progress_for
     from avbench.evaluation import Spec, perform, pick_device
     from avbench.execute import Settings
 

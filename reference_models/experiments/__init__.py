@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from avbench.progress import Progress
 
-def run(name: str, scale: str, out: Path, device: str) -> None:
-    """Carry out an experiment below `out`, or go on with it, and say where its page is."""
+
+def hearing_helps_seeing(scale: str, out: Path, device: str, progress: Progress) -> str:
+    """Does training with sound make the video better? Carries it out below `out`, or goes on with it."""
     from avbench.reference_models.experiments.conduct import conduct
     from avbench.reference_models.experiments.plan import load
 
-    conduct(load(name), scale, out, device)
-
-
-def hearing_helps_seeing(scale: str, out: Path, device: str) -> None:
-    """Does training with sound make the video better?"""
-    run("hearing-helps-seeing", scale, out, device)
+    return conduct(load("hearing-helps-seeing"), scale, out, device, progress)

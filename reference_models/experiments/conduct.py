@@ -21,7 +21,7 @@ from typing import Any
 
 from avbench.errors import UserError
 from avbench.progress import Progress
-from avbench.reference_models.experiments.effects import Effect, between, collect, corrected, verdict
+from avbench.reference_models.experiments.effects import Effect, between, collect, corrected, measured, verdict
 from avbench.reference_models.experiments.plan import Experiment, Job, Scale, contrasts, jobs
 from avbench.reference_models.training.config import CHECKPOINT_WEIGHTS, Config
 from avbench.run import Run, runs_in
@@ -32,11 +32,8 @@ LOG, LOSSES = "train.log", "loss.jsonl"
 SAME = ("video", "norm_video", "valid_video")
 
 
-def conduct(experiment: Experiment, scale_name: str, out: Path, device: str) -> None:
-    """Train, generate, score, compare, and write the page; prints the answer and where the page is."""
-    import typer
-
-    from avbench.cli.evaluate import progress_for
+def conduct(experiment: Experiment, scale_name: str, out: Path, device: str, progress: Progress) -> str:
+    """Train, generate, score, compare, and write the page; returns the answer and where the page is."""
     from avbench.evaluation import pick_device
     from avbench.reference_models.experiments.page import write_page
 
@@ -44,14 +41,11 @@ def conduct(experiment: Experiment, scale_name: str, out: Path, device: str) -> 
     folder = out / experiment.name / scale_name
     device = pick_device(device)
     todo = jobs(experiment, scale)
-    with progress_for(quiet=False) as progress:
-        progress.note(f"{experiment.question}\n{scale_name}: {scale.about}; {len(todo)} trainings, {folder}")
-        train(todo, folder / "training", device, progress)
-        runs = score(experiment, scale, todo, folder, device, progress)
-    found = results(experiment, scale, todo, runs, folder)
+    progress.note(f"{experiment.question}\n{scale_name}: {scale.about}; {len(todo)} trainings, {folder}")
+    train(todo, folder / "training", device, progress)
+    found = results(experiment, scale, todo, score(experiment, scale, todo, folder, device, progress), folder)
     write_json(folder / "effects.json", {"experiment": experiment.name, "scale": scale_name, **found.document})
-    page = write_page(experiment, scale_name, found, folder)
-    typer.echo(f"{found.answer}\n{page}")
+    return f"{found.answer}\n{write_page(experiment, scale_name, found, folder)}"
 
 
 # Training ------------------------------------------------------------------------------------------------------------
@@ -65,7 +59,8 @@ def train(todo: Sequence[Job], folder: Path, device: str, progress: Progress) ->
     prepare(waiting, device, progress)
     workers = min(len(waiting), len(os.sched_getaffinity(0)) if device == "cpu" else GPU_TRAININGS)
     every = waiting[0].config.log_every
-    progress.phase(f"training {len(waiting)} models, {workers} at once", sum(units(waiting, every)), f"{every} steps")
+    lines = sum(job.config.steps // every for job in waiting)  # of all logs
+    progress.phase(f"training {len(waiting)} models, {workers} at once", lines, f"{every} steps")
     running: dict[str, subprocess.Popen[bytes]] = {}
     seen = {job.name: logged(folder / job.name) // every for job in waiting}
     for _ in range(sum(seen.values())):
@@ -88,11 +83,6 @@ def train(todo: Sequence[Job], folder: Path, device: str, progress: Progress) ->
                         raise UserError(f"training {name} failed:\n{tail(folder / name / LOG)}")
     finally:
         stop(running.values())
-
-
-def units(todo: Sequence[Job], every: int) -> list[int]:
-    """Lines that each training logs in all."""
-    return [job.config.steps // every for job in todo]
 
 
 def prepare(todo: Sequence[Job], device: str, progress: Progress) -> None:
@@ -187,15 +177,22 @@ def score(
 class Results:
     """What was found: effects of all contrasts, the primary ones singled out, and the answer in words.
 
-    models, baselines: variant -> seed -> run, and name -> run. equal: whether the isolated joint model learnt
-    video as the T2V-only twin did, to the last bit; None where it was not trained.
+    models, baselines: variant -> seed -> run, and name -> run; values, plain: the same, what the runs measured.
+    equal: whether the isolated joint model learnt video as the T2V-only twin did, to the last bit; None where it was
+    not trained.
     """
 
     def __init__(
         self, experiment: Experiment, models: dict[str, dict[int, Run]], baselines: dict[str, Run],
-        effects: Sequence[Effect], equal: bool | None,
+        sides: Sequence[tuple[str, str, str]], equal: bool | None,
     ) -> None:  # fmt: skip
+        from avbench.registry import metrics
+
         self.experiment, self.models, self.baselines, self.equal = experiment, models, baselines, equal
+        subsets, cards = experiment.subsets, {name: metrics.get(name).card for name in experiment.metrics}
+        self.values = {name: {s: measured(run, subsets) for s, run in by.items()} for name, by in models.items()}
+        self.plain = {name: measured(run, subsets) for name, run in baselines.items()}
+        effects = collect(self.values, sides, subsets, cards)
         self.effects = corrected(effects, self._find(effects, experiment.primary.contrast))
         self.primary = self._find(self.effects, experiment.primary.contrast)
         self.information = self._find(self.effects, "information")
@@ -232,17 +229,13 @@ class Results:
 
 def results(experiment: Experiment, scale: Scale, todo: Sequence[Job], runs: dict[str, Run], folder: Path) -> Results:
     """Effects of the runs."""
-    from avbench.registry import metrics
-
     models: dict[str, dict[int, Run]] = {}
     for job in todo:
         if job.name in runs:
             models.setdefault(job.variant.name, {})[job.seed] = runs[job.name]
-    cards = {name: metrics.get(name).card for name in experiment.metrics}
     sides = [(one.name, one.a, one.b) for one in contrasts(experiment, scale)]
-    effects = collect(models, sides, experiment.subsets, cards)
     baselines = {name: runs[name] for name in experiment.baselines}
-    return Results(experiment, models, baselines, effects, isolated_equals(folder / "training"))
+    return Results(experiment, models, baselines, sides, isolated_equals(folder / "training"))
 
 
 def isolated_equals(training: Path) -> bool | None:

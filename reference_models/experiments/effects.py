@@ -22,6 +22,8 @@ Key = tuple[str, str]
 """A metric and one of its fields ("": its main value)."""
 Values = dict[str, float]
 """sample -> value; of a set metric, one value under ""."""
+Measures = dict[str, dict[Key, Values]]
+"""subset -> metric and field -> values of a run."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,20 @@ class Effect:
         return -self.difference if self.better == "lower" else self.difference
 
 
-def measured(run: Run, subset: str = "") -> dict[Key, Values]:
-    """Every value of a run on a subset."""
-    members = {row["sample"] for row in run.records("samples") if not subset or subset in row["tags"]}
-    found: dict[Key, Values] = {}
-    for row in run.records("scores"):
-        if row["status"] == "ok" and row["sample"] in members:
-            found.setdefault((row["metric"], row["field"]), {})[row["sample"]] = row["value"]
-    for row in run.records("sets"):
-        if row["subset"] == subset and row["value"] is not None:
-            found[row["metric"], row["field"]] = {"": row["value"]}
+def measured(run: Run, subsets: Sequence[str]) -> Measures:
+    """Every value of a run, by subset."""
+    tags = {row["sample"]: row["tags"] for row in run.records("samples")}
+    scores = [row for row in run.records("scores") if row["status"] == "ok"]
+    sets = [row for row in run.records("sets") if row["value"] is not None]
+    found: Measures = {}
+    for subset in subsets:
+        values = found.setdefault(subset, {})
+        for row in scores:
+            if not subset or subset in tags[row["sample"]]:
+                values.setdefault((row["metric"], row["field"]), {})[row["sample"]] = row["value"]
+        for row in sets:
+            if row["subset"] == subset:
+                values[row["metric"], row["field"]] = {"": row["value"]}
     return found
 
 
@@ -157,25 +163,21 @@ def corrected(effects: Sequence[Effect], primary: Effect | None) -> list[Effect]
 
 
 def collect(
-    runs: Mapping[str, Mapping[int, Run]],
-    sides: Sequence[tuple[str, str, str]],
-    subsets: Sequence[str],
+    models: Mapping[str, Mapping[int, Measures]], sides: Sequence[tuple[str, str, str]], subsets: Sequence[str],
     cards: Mapping[str, Any],
-) -> list[Effect]:
+) -> list[Effect]:  # fmt: skip
     """Effects of every contrast (name, a, b) on every metric, field and subset.
 
-    runs: variant -> seed -> run. cards: metric id -> its card.
-    """  # fmt: skip
+    models: variant -> seed -> what its run measured. cards: metric id -> its card.
+    """
     found = []
     for subset in subsets:
-        values = {name: {seed: measured(run, subset) for seed, run in by.items()} for name, by in runs.items()}
-        for contrast, first, second in sides:
-            a, b = values.get(first, {}), values.get(second, {})
-            keys = list(dict.fromkeys(key for one in (*a.values(), *b.values()) for key in one))
-            for key in keys:
-                of = [{seed: one[key] for seed, one in side.items() if key in one} for side in (a, b)]
+        for contrast, *names in sides:
+            a, b = ({seed: one[subset] for seed, one in models.get(name, {}).items()} for name in names)
+            for key in dict.fromkeys(key for one in (*a.values(), *b.values()) for key in one):
+                first, second = ({seed: one[key] for seed, one in side.items() if key in one} for side in (a, b))
                 better = cards[key[0]].better if not key[1] else "none"
-                if one := effect(contrast, key, subset, better, *of):
+                if one := effect(contrast, key, subset, better, first, second):
                     found.append(one)
     return found
 

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from avbench.reference_models.experiments.effects import Effect, Key, measured
+from avbench.reference_models.experiments.effects import Effect, Key
 from avbench.reference_models.experiments.plan import Experiment, Job, chosen, contrasts, jobs
 from avbench.results import arrow, number
-from avbench.run import Run
 from avbench.store import write_atomic
 
 if TYPE_CHECKING:
@@ -94,10 +93,10 @@ def table(experiment: Experiment, found: Results, metrics: Sequence[str]) -> dic
     cards = {name: registry.get(name).card for name in metrics}
     blocks = []
     for subset in experiment.subsets:
-        values = {name: {s: measured(run, subset) for s, run in by.items()} for name, by in found.models.items()}
+        values = {name: {seed: one[subset] for seed, one in by.items()} for name, by in found.values.items()}
         rows = [
-            (name, "baseline", [Cell(mean(measured(run, subset).get((m, ""), {}))) for m in metrics])
-            for name, run in found.baselines.items()
+            (name, "baseline", [Cell(mean(one[subset].get((m, ""), {}))) for m in metrics])
+            for name, one in found.plain.items()
         ]
         for variant in experiment.variants:
             if variant.name not in values:
@@ -193,13 +192,13 @@ def curves(todo: Sequence[Job], training: Path) -> str:
 
 def prompts(experiment: Experiment, found: Results) -> list[dict[str, Any]]:
     """Prompts spread evenly over the suite with the clip of each model, the first seed of each variant."""
-    shown: dict[str, Run] = {name: run for name, run in found.baselines.items() if name == "reference"}
+    shown = {"reference": (found.baselines["reference"], found.plain["reference"])}
     for variant in experiment.variants:
         if variant.name in found.models and variant.role in ("twin", "control", "system"):
-            shown[variant.label] = found.models[variant.name][min(found.models[variant.name])]
-    rows = {name: {row["sample"]: row for row in run.records("samples")} for name, run in shown.items()}
-    primary = (experiment.primary.metric, "")
-    scores = {name: measured(run).get(primary, {}) for name, run in shown.items()}
+            seed = min(found.models[variant.name])
+            shown[variant.label] = found.models[variant.name][seed], found.values[variant.name][seed]
+    rows = {name: {row["sample"]: row for row in run.records("samples")} for name, (run, _) in shown.items()}
+    scores = {name: values[""].get((experiment.primary.metric, ""), {}) for name, (_, values) in shown.items()}
     every = list(next(iter(rows.values())).values())
     picked = [every[(2 * i + 1) * len(every) // (2 * PROMPTS)] for i in range(min(PROMPTS, len(every)))]
     return [
