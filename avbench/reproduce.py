@@ -23,7 +23,7 @@ Context = tuple[tuple[str, str], ...]
 # Experiments that make a table of a paper from nothing, training included: name -> "module:function" of
 # function(scale, out, device, progress) -> what to print. Imported only when asked for.
 RECIPES: dict[str, str] = {"hearing-helps-seeing": "avbench.reference_models.experiments:hearing_helps_seeing"}
-SCALES = ("smoke", "cpu", "gpu")
+SCALES = ("smoke", "shipped", "cpu", "gpu")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def reproduce_command(
     out: Path = OUT,
     device: str = DEVICE,
     limit: int | None = LIMIT,
-    scale: str = typer.Option("", "--scale", help="Of an experiment that trains: smoke, cpu or gpu."),
+    scale: str = typer.Option("", "--scale", help="Of an experiment that trains: smoke, shipped, cpu or gpu."),
     weights: list[str] = WEIGHTS,
     json: bool = Json,
 ) -> None:

@@ -10,6 +10,7 @@ OUT/<experiment>/<scale>/
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from avbench.errors import UserError
 from avbench.progress import Progress
 from avbench.reference_models.experiments.effects import Effect, between, collect, corrected, measured, verdict
 from avbench.reference_models.experiments.plan import Experiment, Job, Scale, contrasts, jobs
+from avbench.reference_models.generate import SHIPPED
 from avbench.reference_models.training.config import CHECKPOINT_WEIGHTS, Config
 from avbench.run import Run, runs_in
 from avbench.store import write_json
@@ -42,6 +44,8 @@ def conduct(experiment: Experiment, scale_name: str, out: Path, device: str, pro
     device = pick_device(device)
     todo = jobs(experiment, scale)
     progress.note(f"{experiment.question}\n{scale_name}: {scale.about}; {len(todo)} trainings, {folder}")
+    if scale.shipped:
+        take_shipped(todo, folder / "training")
     train(todo, folder / "training", device, progress)
     found = results(experiment, scale, todo, score(experiment, scale, todo, folder, device, progress), folder)
     write_json(folder / "effects.json", {"experiment": experiment.name, "scale": scale_name, **found.document})
@@ -83,6 +87,20 @@ def train(todo: Sequence[Job], folder: Path, device: str, progress: Progress) ->
                         raise UserError(f"training {name} failed:\n{tail(folder / name / LOG)}")
     finally:
         stop(running.values())
+
+
+def take_shipped(todo: Sequence[Job], folder: Path) -> None:
+    """Copy the trainings that the package holds to where they are missing.
+
+    A training is known by its configuration's digest, so a checkpoint is taken for the very training it is of.
+    """
+    from avbench.reference_models.training.checkpoint import facts
+
+    known = {facts(path)["digest"]: path.parent for path in SHIPPED.glob(f"*/{CHECKPOINT_WEIGHTS}")}
+    for job in todo:
+        at = folder / job.name
+        if job.config.digest in known and not (at / CHECKPOINT_WEIGHTS).exists():
+            shutil.copytree(known[job.config.digest], at, dirs_exist_ok=True)
 
 
 def prepare(todo: Sequence[Job], device: str, progress: Progress) -> None:

@@ -14,7 +14,7 @@ from avbench.reference_models.training.config import Config, parse_config
 from avbench.suite import read_toml
 
 Role = Literal["check", "twin", "control", "ablation", "system"]
-MAIN = ("twin", "control")
+REST = ("ablation", "system")
 
 
 class Part(BaseModel):
@@ -60,7 +60,8 @@ class Primary(Part):
 class Scale(Part):
     """How much is spent. seeds: of twins and controls, and of the rest. variants: only these; empty: all of `roles`.
 
-    limit: prompts of the suite; None: all.
+    training: changes of the experiment's; rest: further ones for what is no check, twin or control.
+    limit: prompts of the suite; None: all. shipped: whether to take the trainings that come with the package.
     """
 
     about: str
@@ -70,7 +71,9 @@ class Scale(Part):
     roles: tuple[Role, ...]
     variants: tuple[str, ...] = ()
     training: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
     limit: int | None = None
+    shipped: bool = False
 
 
 class Experiment(Part):
@@ -129,10 +132,10 @@ def jobs(experiment: Experiment, scale: Scale) -> list[Job]:
     """All trainings, those first that the primary question needs: seed by seed, twins and controls before the rest."""
     found = []
     for variant in chosen(experiment, scale):
-        seeds = 1 if variant.role == "check" else scale.seeds[variant.role not in MAIN]
+        seeds = 1 if variant.role == "check" else scale.seeds[variant.role in REST]
         for seed in range(seeds):
             found.append(Job(variant, seed, configuration(experiment, scale, variant, seed)))
-    return sorted(found, key=lambda job: (job.variant.role in ("ablation", "system"), job.seed))
+    return sorted(found, key=lambda job: (job.variant.role in REST, job.seed))
 
 
 def chosen(experiment: Experiment, scale: Scale) -> list[Variant]:
@@ -143,7 +146,8 @@ def chosen(experiment: Experiment, scale: Scale) -> list[Variant]:
 
 def configuration(experiment: Experiment, scale: Scale, variant: Variant, seed: int) -> Config:
     """The training of a variant: the experiment's settings, changed by the scale's and by its own."""
-    table = merged(merged(experiment.training, scale.training), variant.training)
+    table = merged(experiment.training, scale.training)
+    table = merged(merged(table, scale.rest if variant.role in REST else {}), variant.training)
     if variant.steps:
         table["steps"] = min(variant.steps, table["steps"])
     table |= {"model": variant.model.format(size=scale.size), "arm": variant.arm, "seed": seed}

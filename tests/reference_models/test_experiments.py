@@ -54,6 +54,13 @@ def test_own_settings_over_the_scale_over_the_experiment() -> None:
     assert (light.loss.audio, light.loss.video, light.optimiser.ema) == (0.1, 1.0, HEARING.training["optimiser"]["ema"])
 
 
+def test_ablations_are_as_brief_as_what_they_are_held_against() -> None:
+    steps = {job.variant.name: job.config.steps for job in jobs(HEARING, HEARING.scales["cpu"])}
+    assert steps["t2av"] == steps["t2v"] == steps["shuffled-audio"] > steps["t2av-brief"]
+    for one in contrasts(HEARING, HEARING.scales["cpu"]):
+        assert steps[one.a] == steps[one.b], one.name
+
+
 def test_an_unknown_side_of_a_contrast_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from avbench.reference_models.experiments import plan
 
