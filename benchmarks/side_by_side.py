@@ -108,6 +108,7 @@ STAGES = (
 
 def weights(folder: Path) -> dict[str, Located]:
     """Hashed checkpoints of all networks, written once."""
+    folder.mkdir(parents=True, exist_ok=True)
     lists = {name: json.loads((GOLDENS / f"{name}_keys.json").read_text()) for name in ("distribution", "synchrony")}
     keys = {
         "i3d_k400": lists["distribution"]["i3d"],

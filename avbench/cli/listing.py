@@ -125,6 +125,7 @@ def list_models(
 ) -> None:
     """Registered generators, by system, and those of avbench.toml."""
     from avbench.generator import CONFIG
+    from avbench.reference_models.generate import SHIPPED
     from avbench.registry import models
     from avbench.suite import read_toml
 
@@ -145,6 +146,8 @@ def list_models(
         system, (variants, sizes) = next(iter(grouped.items()))
         plain_one, ablated = members(system, ["", variants[-1]], sizes[:1])
         typer.echo(f"\nA name is SYSTEM[-ABLATION]-SIZE, such as {plain_one} or {ablated}; --all lists every one.")
+        trained = ", ".join(name for name in names if (SHIPPED / name).is_dir())
+        typer.echo(f"Trained weights come with {trained}; others are trained by `avbench train`.")
 
 
 def members(system: str, variants: Sequence[str], sizes: Sequence[str]) -> list[str]:

@@ -44,16 +44,17 @@ def pad_same(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
 
 
 class Unit(nn.Module):
-    """Convolution with SAME padding, then BatchNorm and ReLU where `eps` is given, else a bias."""
+    """Convolution with SAME padding, then BatchNorm and ReLU where `eps` is given, else a bias. kernel: odd."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, eps: float | None = None) -> None:
         super().__init__()
-        self.conv3d = nn.Conv3d(inputs, outputs, kernel, stride, bias=eps is None)
+        even = kernel // 2 if stride == 1 else 0  # padding that is the same on both sides needs no copy of x
+        self.conv3d = nn.Conv3d(inputs, outputs, kernel, stride, even, bias=eps is None)
         self.bn = nn.BatchNorm3d(outputs, eps=eps) if eps is not None else None
 
     def forward(self, x: Tensor) -> Tensor:
         kernel, stride = self.conv3d.kernel_size, self.conv3d.stride
-        x = self.conv3d(pad_same(x, kernel, stride))  # type: ignore[arg-type]
+        x = self.conv3d(x if max(stride) == 1 else pad_same(x, kernel, stride))  # type: ignore[arg-type]
         return F.relu(self.bn(x)) if self.bn is not None else x
 
 
@@ -111,10 +112,15 @@ class InceptionI3d(nn.Module):
 
 
 def build(state: Mapping[str, Tensor], eps: float = 1e-5) -> InceptionI3d:
-    """The network with the tensors of a state dict; the number of classes is the checkpoint's."""
+    """The network with the tensors of a state dict; the number of classes is the checkpoint's.
+
+    Weights lie channels-last, as `prepare` leaves the frames.
+    """
     head = state.get("logits.conv3d.weight")
     classes = 400 if head is None else len(head)
-    return fill(lambda: InceptionI3d(classes, eps), state, what="Inception I3D")
+    return fill(lambda: InceptionI3d(classes, eps), state, what="Inception I3D").to(
+        memory_format=torch.channels_last_3d
+    )
 
 
 def prepare(items: Tensor, dtype: torch.dtype) -> Tensor:

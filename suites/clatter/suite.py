@@ -57,6 +57,7 @@ def desk(name: str) -> Suite:
         version=str(VERSION),
         samples=tuple(sample(index, row) for index, row in enumerate(desk_rows(DESK_SCENES[name]))),
         description=DESK_DESCRIPTION,
+        metrics=("desk",),
         licence="Apache-2.0",
         source="avbench",
         protocol={
