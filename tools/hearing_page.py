@@ -174,6 +174,7 @@ def main() -> None:
     text = TEXT.read_text(encoding="utf-8")
     parts = {
         "answer": found.answer,
+        "equal": {True: "It does.", False: "**It does not.**", None: "Not trained here."}[found.equal],
         "interaction": beyond(found.interaction),
         "tight": contrasts(experiment, found, "av-tight"),
         "loose": contrasts(experiment, found, "av-loose"),
