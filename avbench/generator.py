@@ -307,21 +307,23 @@ def generate_clips(
     if todo:
         begin(len(todo))
     if todo and made.run is not None:
-        made.run(write_prompts(out / "prompts.jsonl", todo), out)
+        made.run(write_prompts(out / "prompts.jsonl", todo, seed), out)
     elif todo and made.make is not None:
         requests = [Request(sample, suite, seed_of(seed, sample), reference, device) for sample in todo]
         write_all(made.make(), requests, out, report)
     return find_clips(out, suite, made.config.get("pattern"))
 
 
-def write_prompts(path: Path, samples: Iterable[Sample]) -> Path:
-    """The prompts file an external command reads."""
-    lines = []
-    for sample in samples:
-        texts = {name: sample.get(name) for name in TEXTS}
-        row = {"id": sample.id, "index": sample.index, "seed": seed_of(0, sample), **texts, "tags": sample.tags}
-        lines.append(json.dumps(row, ensure_ascii=False))
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+def prompt_row(sample: Sample, seed: int) -> dict[str, Any]:
+    """What an external program is told of one sample. seed: of this sample."""
+    texts = {name: sample.get(name) for name in TEXTS}
+    return {"id": sample.id, "index": sample.index, "seed": seed, **texts, "tags": sample.tags}
+
+
+def write_prompts(path: Path, samples: Iterable[Sample], seed: int = 0) -> Path:
+    """The prompts file an external program reads, one JSON object a line."""
+    rows = (prompt_row(sample, seed_of(seed, sample)) for sample in samples)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return path
 
 

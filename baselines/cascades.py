@@ -25,7 +25,7 @@ from typing import Any
 from avbench.baselines.pipelines import Pipeline
 from avbench.clip import Audio, Clip
 from avbench.errors import SampleError, UserError
-from avbench.generator import Generating, Model, Request, find_clips, load_model, next_clip, write_prompts
+from avbench.generator import Generating, Model, Request, find_clips, load_model, next_clip, prompt_row
 
 ORDERS = {"t-v|t-a": ("video", "audio"), "t-v-a": ("video", "audio"), "t-a-v": ("audio", "video")}
 Made = Clip | SampleError
@@ -142,9 +142,8 @@ def by_command(model: Model, reads: bool, requests: Sequence[Request]) -> list[M
     with TemporaryDirectory(prefix="avbench-cascade-") as folder:
         out = Path(folder) / "out"
         out.mkdir()
-        rows = [json.loads(line) for line in written(Path(folder) / "all.jsonl", requests)]
+        rows = [prompt_row(request.sample, request.seed) for request in requests]
         for row, request in zip(rows, requests):
-            row["seed"] = request.seed
             if reads:
                 row["given"] = str(Path(folder) / "given" / f"{request.sample.id}.mp4")
                 write_clip(Path(row["given"]), request.reference(request.sample.id))
@@ -152,11 +151,6 @@ def by_command(model: Model, reads: bool, requests: Sequence[Request]) -> list[M
         prompts.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
         model.run(prompts, out)
         return read_clips(find_clips(out, requests[0].suite, model.config.get("pattern")), requests)
-
-
-def written(path: Path, requests: Sequence[Request]) -> list[str]:
-    """Lines of the prompts file that the engine gives to commands."""
-    return write_prompts(path, [request.sample for request in requests]).read_text(encoding="utf-8").splitlines()
 
 
 def read_clips(files: Mapping[str, Any], requests: Sequence[Request]) -> list[Made]:

@@ -1,6 +1,6 @@
 """What does each metric cost per clip on one core? Views and networks timed apart, a few items each, as CPU seconds.
 
-    python benchmarks/quality.py CLIP [METRIC,...] [--items N]
+    python -m benchmarks.quality CLIP [METRIC,...] [--items N]      (from the repository root)
 
 Networks have their published sizes and random weights (`tests/metrics/made.py`). The first N items of a clip are passed
 through, one by one after a first one that does not count; seconds per clip are seconds per item times the items of the

@@ -118,6 +118,17 @@ def test_listings_are_complete_and_json(cache: Path) -> None:
     assert json.loads(run("suites", "show", "clatter-mini", "--json").stdout)["samples"] == 64
 
 
+def test_prompts_are_written_for_programs(tmp_path: Path) -> None:
+    output = tmp_path / "p.jsonl"
+    said = run("suites", "prompts", "clatter-mini/av-tight", "-o", output).stdout
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert len(rows) == 32 and "32 prompts" in said and "--suite clatter-mini/av-tight" in said
+    assert rows[0].keys() >= {"id", "index", "seed", "text", "video_text", "audio_text", "tags"}
+    run("suites", "prompts", "clatter-mini/av-tight", "-o", output, "--seed", "1")
+    again = [json.loads(line) for line in output.read_text().splitlines()]
+    assert all(a["seed"] != b["seed"] and a["id"] == b["id"] for a, b in zip(rows, again))
+
+
 def test_models_are_listed_by_system() -> None:
     from avbench.cli.listing import families
 

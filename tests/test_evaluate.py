@@ -234,7 +234,9 @@ def test_a_command_generator(cache: Path, tmp_path: Path) -> None:
         f'[models.cmd]\nkind = "command"\nrun = "{sys.executable} gen.py {{prompts}} {{out}} {root}"\n'
         f'[models.bad]\nkind = "command"\nrun = "{sys.executable} -c exit(3) {{out}}"\n'
     )
-    assert evaluate("cmd", "prompts.jsonl", METRICS, device="cpu").manifest["counts"]["ok"] == 1
+    runs = [evaluate("cmd", "prompts.jsonl", METRICS, device="cpu", seed=seed) for seed in (0, 1)]
+    assert [run.manifest["counts"]["ok"] for run in runs] == [1, 1]
+    assert len({row["sha256"] for run in runs for row in run.records("samples")}) == 2  # the seed reaches the command
     with pytest.raises(UserError, match="status 3"):
         evaluate("bad", "prompts.jsonl", METRICS, device="cpu")
 

@@ -44,7 +44,7 @@ def eval_command(
     allow_failed: str = typer.Option("0", help="Failed or missing samples tolerated: N or P%."),
     weights: list[str] = WEIGHTS,
     seed: int = SEED,
-    precision: str = typer.Option("fp32", help="fp32 (parity is stated for it), bf16 or fp16."),
+    precision: str = typer.Option("fp32", help="fp32 (parity is stated for it), tf32 (a GPU), bf16 or fp16."),
     threads: int = typer.Option(2, min=1, help="Threads that decode and cut views."),
     ray: str | None = typer.Option(
         None, "--ray", metavar="[ADDRESS]", help="On a Ray cluster: at this address, at hand, or here."

@@ -84,8 +84,9 @@ def evaluator(out: Path, device: str, limit: int | None, weights: list[str]) -> 
 
 
 def list_tables(as_json: bool) -> None:
-    """All published tables."""
+    """All published tables with results, and the experiments that train."""
     from avbench.baselines.published import tables
+    from avbench.reproduce import RECIPES, SCALES
 
     found = [one for one in tables() if one.kind == "results"]
     if as_json:
@@ -93,6 +94,7 @@ def list_tables(as_json: bool) -> None:
         return
     rows = [[t.id, ", ".join(dict.fromkeys(c.suite for c in t.cells)), str(len(t.rows)), t.title] for t in found]
     print_table(["table", "suites", "rows", "title"], rows, right=["rows"])
+    typer.echo(f"\nexperiments, with --scale {'|'.join(SCALES)}: {', '.join(RECIPES)}")
 
 
 def head(one: Reproduction) -> list[str]:

@@ -22,9 +22,9 @@ def register(app: typer.Typer) -> None:
     """Add the group."""
     verbs: dict[str, Callable[..., None]] = {
         "list": list_suites, "show": show_suite, "pull": pull_suite, "prepare": prepare_suite,
-        "lock": lock_suite,
+        "lock": lock_suite, "prompts": write_suite_prompts,
     }  # fmt: skip
-    group = typer.Typer(help="List, show, fetch, prepare and lock suites.", no_args_is_help=True)
+    group = typer.Typer(help="List, show, fetch, prepare and lock suites; write their prompts.", no_args_is_help=True)
     for verb, function in verbs.items():
         group.command(verb)(function)
     app.add_typer(group, name="suites")
@@ -106,6 +106,22 @@ def show_suite(
         typer.echo(f"  {sample.id}: {shortened(sample.text)}")
     if suite is None:
         typer.echo(f"\nnot here yet: avbench suites pull {base.partition('/')[0]}")
+
+
+@command
+def write_suite_prompts(
+    name: str = typer.Argument(..., help="A suite's name (with /subset or =DIR), or a suite file."),
+    output: Path = typer.Option(Path("prompts.jsonl"), "--output", "-o", help="File to write."),
+    seed: int = typer.Option(0, help="Seed of the run; each prompt gets its own from it."),
+) -> None:
+    """Write the prompts of a suite for a program that makes its clips, one JSON object a line."""
+    from avbench.generator import write_prompts
+    from avbench.suite import load_suite
+
+    suite = load_suite(name)
+    write_prompts(output, suite.samples, seed)
+    typer.echo(f"{output}: {len(suite.samples)} prompts; make FOLDER/<id>.mp4 of each, then")
+    typer.echo(f"avbench eval --model FOLDER --suite {name}")
 
 
 def suite_facts(suite: Suite) -> dict[str, Any]:

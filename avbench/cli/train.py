@@ -53,4 +53,5 @@ def train_command(
         print_json({"out": str(folder), "step": trainer.step, "digest": chosen.digest, **trainer.last})
         return
     typer.echo(f"{folder}: {trainer.step} steps of {chosen.model} ({chosen.arm}); curves in {folder / 'loss.svg'}")
-    typer.echo(f"avbench eval --model {folder} --suite clatter-mini")
+    suite = "clatter-desk-mini" if chosen.data.source == "clatter" else chosen.data.source
+    typer.echo(f"avbench eval --model {folder} --suite {suite}")
