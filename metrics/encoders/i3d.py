@@ -118,9 +118,9 @@ def build(state: Mapping[str, Tensor], eps: float = 1e-5) -> InceptionI3d:
     """
     head = state.get("logits.conv3d.weight")
     classes = 400 if head is None else len(head)
-    return fill(lambda: InceptionI3d(classes, eps), state, what="Inception I3D").to(
-        memory_format=torch.channels_last_3d
-    )
+    network = fill(lambda: InceptionI3d(classes, eps), state, what="Inception I3D")
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return network
 
 
 def prepare(items: Tensor, dtype: torch.dtype) -> Tensor:
