@@ -24,6 +24,7 @@ def train_command(
     change: list[str] = typer.Option(
         [], "--set", help="KEY=VALUE over the file, such as arm=t2v or optimiser.lr=1e-4."
     ),
+    until: int = typer.Option(0, "--until", help="Stop after this step; the same command without it goes on."),
     device: str = typer.Option(
         "auto", "--device", help="auto or cpu; several GPUs: accelerate launch -m avbench train ..."
     ),
@@ -46,7 +47,7 @@ def train_command(
     main = os.environ.get("RANK", "0") == "0"
     with progress_for(quiet=json) if main else nullcontext(Silent()) as progress:
         trainer = Trainer(chosen, folder, device, progress)
-        trainer.run()
+        trainer.run(until)
     if not main:
         return
     if json:

@@ -57,13 +57,13 @@ def conduct(experiment: Experiment, scale_name: str, out: Path, device: str, pro
 
 def train(todo: Sequence[Job], folder: Path, device: str, progress: Progress) -> None:
     """All trainings, one thread each and as many at once as there are cores (on a GPU: `GPU_TRAININGS`)."""
-    waiting = [job for job in todo if steps_done(folder / job.name, job.config) < job.config.steps]
+    waiting = [job for job in todo if steps_done(folder / job.name, job.config) < job.until]
     if not waiting:
         return
     prepare(waiting, device, progress)
     workers = min(len(waiting), len(os.sched_getaffinity(0)) if device == "cpu" else GPU_TRAININGS)
     every = waiting[0].config.log_every
-    lines = sum(job.config.steps // every for job in waiting)  # of all logs
+    lines = sum(job.until // every for job in waiting)  # of all logs
     progress.phase(f"training {len(waiting)} models, {workers} at once", lines, f"{every} steps")
     running: dict[str, subprocess.Popen[bytes]] = {}
     seen = {job.name: logged(folder / job.name) // every for job in waiting}
@@ -121,7 +121,7 @@ def start(job: Job, folder: Path, device: str) -> subprocess.Popen[bytes]:
     check_folder(job.config, folder)
     write_config(folder, job.config)
     command = [sys.executable, "-m", "avbench", "train", str(folder / "config.json"), "--out", str(folder)]
-    command += ["--device", "cpu" if device == "cpu" else "auto"]
+    command += ["--device", "cpu" if device == "cpu" else "auto", "--until", str(job.until)]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} if device == "cpu" else None
     with (folder / LOG).open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=one_thread)

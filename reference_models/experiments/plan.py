@@ -26,7 +26,8 @@ class Part(BaseModel):
 class Variant(Part):
     """Something that is trained. model: a name with `{size}`. training: changes of the experiment's.
 
-    role: a "check" is trained for `steps` and one seed to compare its log with a twin's, and never scored.
+    role: a "check" is trained for the first `steps` of its training and one seed, to compare its log with a twin's, and
+    never scored.
     """
 
     name: str
@@ -113,6 +114,11 @@ class Job:
     def name(self) -> str:
         return f"{self.variant.name}-s{self.seed}"
 
+    @property
+    def until(self) -> int:
+        """The step that the training goes to: its last one, of a check an earlier one of the same schedule."""
+        return min(self.variant.steps or self.config.steps, self.config.steps)
+
 
 def load(name: str) -> Experiment:
     """The experiment of this name; `UserError` with every mistake of its file."""
@@ -148,8 +154,6 @@ def configuration(experiment: Experiment, scale: Scale, variant: Variant, seed: 
     """The training of a variant: the experiment's settings, changed by the scale's and by its own."""
     table = merged(experiment.training, scale.training)
     table = merged(merged(table, scale.rest if variant.role in REST else {}), variant.training)
-    if variant.steps:
-        table["steps"] = min(variant.steps, table["steps"])
     table |= {"model": variant.model.format(size=scale.size), "arm": variant.arm, "seed": seed}
     return parse_config(table, f"{experiment.name}, {variant.name}")
 

@@ -54,6 +54,15 @@ def test_own_settings_over_the_scale_over_the_experiment() -> None:
     assert (light.loss.audio, light.loss.video, light.optimiser.ema) == (0.1, 1.0, HEARING.training["optimiser"]["ema"])
 
 
+def test_the_check_is_the_beginning_of_the_twins_training() -> None:
+    """Its schedule too: of another length, no loss would be equal."""
+    found = {job.name: job for job in jobs(HEARING, HEARING.scales["cpu"])}
+    check, twin = found["isolated-s0"], found["t2v-s0"]
+    a, b = check.config.model_dump(), twin.config.model_dump()
+    assert {key for key in a if a[key] != b[key]} == {"arm"}
+    assert check.config.log_every < check.until < twin.until == twin.config.steps
+
+
 def test_ablations_are_as_brief_as_what_they_are_held_against() -> None:
     steps = {job.variant.name: job.config.steps for job in jobs(HEARING, HEARING.scales["cpu"])}
     assert steps["t2av"] == steps["t2v"] == steps["shuffled-audio"] > steps["t2av-brief"]

@@ -149,6 +149,15 @@ def test_seed_decides_and_more_steps_continue(tmp_path: Path) -> None:
     assert same(six, trained(tmp_path / "grown"))
 
 
+def test_a_part_is_the_beginning_of_the_whole(tmp_path: Path) -> None:
+    """`--until` keeps the schedule, which a shorter training would not."""
+    falling = {"optimiser": {**SMALL["optimiser"], "schedule": "cosine"}}
+    part = Trainer(config(**falling), tmp_path / "part", "cpu")
+    part.run(until=3)
+    assert part.step == 3 and (tmp_path / "part" / "model.safetensors").is_file()
+    assert same(trained(tmp_path / "whole", **falling), trained(tmp_path / "part", **falling))
+
+
 def test_stop_saves_and_continues(tmp_path: Path) -> None:
     import signal
 
