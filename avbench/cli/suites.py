@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from avbench.cli.common import Json, command, parse_weights, plain, print_json, print_table, warn_failures
+from avbench.cli.evaluate import SEED
 
 if TYPE_CHECKING:
     from avbench.dataset import Card, File
@@ -112,7 +113,7 @@ def show_suite(
 def write_suite_prompts(
     name: str = typer.Argument(..., help="A suite's name (with /subset or =DIR), or a suite file."),
     output: Path = typer.Option(Path("prompts.jsonl"), "--output", "-o", help="File to write."),
-    seed: int = typer.Option(0, help="Seed of the run; each prompt gets its own from it."),
+    seed: int = SEED,
 ) -> None:
     """Write the prompts of a suite for a program that makes its clips, one JSON object a line."""
     from avbench.generator import write_prompts

@@ -24,7 +24,9 @@ def train_command(
     change: list[str] = typer.Option(
         [], "--set", help="KEY=VALUE over the file, such as arm=t2v or optimiser.lr=1e-4."
     ),
-    until: int = typer.Option(0, "--until", help="Stop after this step; the same command without it goes on."),
+    until: int = typer.Option(
+        0, "--until", min=0, help="Stop after this step (0: the last); repeat it without to go on."
+    ),
     device: str = typer.Option(
         "auto", "--device", help="auto or cpu; several GPUs: accelerate launch -m avbench train ..."
     ),

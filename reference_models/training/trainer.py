@@ -77,7 +77,7 @@ class Trainer:
         self.audio_path, self.layout = str(self.model.audio_path), str(self.model.audio_layout)
         one_prompt = bool(getattr(self.model, "one_prompt", False))
         self.conditioner = Conditioner(config.text_v, config.text_a, config.choice, one_prompt, torch.device("cpu"))
-        self.step, self.end = 0, config.steps
+        self.step = 0
         self.last: dict[str, Any] = {}
 
     def load_data(self) -> tuple[Latents, Latents]:
@@ -96,12 +96,12 @@ class Trainer:
         """Train to the last step, or to step `until`; returns the checkpoint folder. Repeated, it continues or does
         nothing.
         """
-        self.end = min(until or self.config.steps, self.config.steps)
+        end = min(until or self.config.steps, self.config.steps)
         if self.main:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_config(self.folder, self.config)
         self.resume()
-        left = self.end - self.step
+        left = end - self.step
         if left <= 0 and (self.folder / WEIGHTS).is_file():
             self.progress.note(f"{self.folder} has {self.step} steps already")
             return self.folder
@@ -109,19 +109,19 @@ class Trainer:
         with stopping() as stopped, deterministic(), torch.random.fork_rng():
             if self.step == 0:
                 self.validate()
-            while self.step < self.end:
-                self.advance()
+            while self.step < end:
+                self.advance(end)
                 if stopped():
                     self.save()
                     raise KeyboardInterrupt
         return self.folder
 
-    def advance(self) -> None:
-        """One optimiser step, and what is due after it."""
+    def advance(self, end: int) -> None:
+        """One optimiser step, and what is due after it. end: the last one of this run, after which everything is."""
         config, began = self.config, time.perf_counter()
         losses, norms = self.update()
         self.step += 1
-        last = self.step == self.end
+        last = self.step == end
         if last or self.step % config.log_every == 0:
             values = {name: float(value) for name, value in losses.items()}
             rate = self.optimiser.param_groups[0]["lr"]

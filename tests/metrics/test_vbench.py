@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -205,13 +204,18 @@ def test_sizes_of_the_views() -> None:
 # --- parity on real clips ---
 
 
-@pytest.fixture
-def context(tmp_path: Path) -> Callable[[str, str], Context]:
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Context]:
+    """A context for one checkpoint with hashed weights, written once (ViCLIP's are 1.7 GB)."""
     from safetensors.torch import save_file
 
+    folder = tmp_path_factory.mktemp("weights")
+
     def make(name: str, manifest: str) -> Context:
-        save_file(weights(manifest), tmp_path / f"{name}.safetensors")
-        return Context(torch.device("cpu"), torch.float32, {name: tmp_path / f"{name}.safetensors"})
+        path = folder / f"{name}.safetensors"
+        if not path.is_file():
+            save_file(weights(manifest), path)
+        return Context(torch.device("cpu"), torch.float32, {name: path})
 
     return make
 
