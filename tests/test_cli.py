@@ -186,7 +186,12 @@ def test_a_full_disk_is_one_message_and_keeps_what_there_is(
     assert len(list(Path("runs").glob("*/*/*/run.json"))) == 1, "the interrupted run was not resumed"
 
 
-def test_ctrl_c_exits_130_and_the_same_command_continues(cache: Path, folder: Folder, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_exits_130_and_the_same_command_continues(
+    cache: Path, folder: Folder, tmp_path: Path, stop: signal.Signals
+) -> None:
+    if signal.getsignal(stop) is signal.SIG_IGN:
+        pytest.skip("ignored by this process, as by background jobs, and so by its children")
     clips = folder(64)  # four chunks, of which the first is let through
     words = ["eval", "--model", str(clips), "--suite", str(tmp_path / "prompts.jsonl"), *FAST]
     process = subprocess.Popen(
@@ -194,7 +199,7 @@ def test_ctrl_c_exits_130_and_the_same_command_continues(cache: Path, folder: Fo
     )
     while process.poll() is None and not any(p.stat().st_size for p in tmp_path.glob("runs/*/*/*/journal.jsonl")):
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "repeat the command" in said and "Traceback" not in said

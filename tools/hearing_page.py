@@ -25,6 +25,15 @@ from avbench.run import Run, runs_in
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = Path(__file__).with_suffix(".md")
+REST_COLUMNS = (
+    "physics@clatter",
+    "clip_score@clatter",
+    "fvd@clatter",
+    "contact_sync@clatter",
+    "av_ib@clatter",
+    "clap_score@clatter",
+    "fad@clatter",
+)
 SIDE, SHOWN = 44, 8  # pixels of a frame in the contact sheet, frames of a clip
 
 
@@ -48,20 +57,40 @@ def lines(head: Sequence[str], rows: Sequence[Sequence[str]], right: int = 1) ->
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *rows])
 
 
+def part(experiment: plan.Experiment, rest: bool) -> plan.Experiment:
+    """The experiment's twins and controls alone, or the rest alone: ablations and other systems."""
+    variants = tuple(one for one in experiment.variants if (one.role in plan.REST) == rest)
+    names = {one.name for one in variants}
+    kept = tuple(one for one in experiment.contrasts if {one.a, one.b} <= names)
+    return experiment.model_copy(update={"variants": variants, "contrasts": kept})
+
+
 def contrasts(experiment: plan.Experiment, found: Results, subset: str) -> str:
     """Every contrast on the primary metric and a subset."""
-    rows = []
-    for one in experiment.contrasts:
-        effect = found.find(one.name, subset=subset)
-        if effect:
-            rows.append([one.name, *effect_cells(effect)])
+    effects = [(one.name, found.find(one.name, subset=subset)) for one in experiment.contrasts]
+    rows = [[name, *effect_cells(effect)] for name, effect in effects if effect]
     head = ["contrast", "a", "b", "b − a", "95 % over seeds", "p", "Holm", "95 % over prompts", "seeds"]
     return lines(head, rows)
 
 
+def single(experiment: plan.Experiment, found: Results) -> str:
+    """Contrasts of one training each on the primary metric, which has no interval over seeds."""
+    rows = []
+    for one in experiment.contrasts:
+        tight, loose = (found.find(one.name, subset=subset) for subset in ("av-tight", "av-loose"))
+        if tight and loose:
+            cells = [(number(e.a), number(e.b), f"{e.difference:+.3g}", prompts(e)) for e in (tight, loose)]
+            rows.append([one.name, one.asks, *cells[0], *cells[1][2:]])
+    head = ["contrast", "asks", "a", "b", "b − a", "95 % over prompts", "b − a, AV-Loose", "95 % over prompts"]
+    return lines(head, rows, 2)
+
+
+def prompts(one: Effect) -> str:
+    return span(one.prompts.low, one.prompts.high) if one.prompts else ""
+
+
 def effect_cells(one: Effect) -> list[str]:
     p, holm = ("" if value is None else f"{value:.3f}" for value in (one.over.p, one.holm))
-    prompts = span(one.prompts.low, one.prompts.high) if one.prompts else ""
     each = " ".join(f"{value:+.3f}" for value in one.seeds)
     return [
         number(one.a),
@@ -70,7 +99,7 @@ def effect_cells(one: Effect) -> list[str]:
         span(one.over.low, one.over.high),
         p,
         holm,
-        prompts,
+        prompts(one),
         each,
     ]
 
@@ -80,12 +109,13 @@ def beyond(one: Effect | None) -> str:
     return f"{one.difference:+.3g} {span(one.over.low, one.over.high)}" if one else ""
 
 
-def values(table: dict[str, Any]) -> str:
+def values(table: dict[str, Any], subsets: Sequence[str] = tuple(page.NAMES.values()), baselines: bool = True) -> str:
     """A table of values, a block for every subset."""
     rows: list[list[str]] = []
     for subset, block in table["blocks"]:
-        for label, _, cells in block:
-            rows.append([subset, label, *map(cell_text, cells)])
+        for label, role, cells in block:
+            if subset in subsets and (baselines or role != "baseline"):
+                rows.append([subset, label, *map(cell_text, cells)])
     return lines(
         ["subset", "model", *(f"{name} {arrow(better)}".strip() for name, better, _ in table["columns"])], rows, 2
     )
@@ -107,7 +137,7 @@ def fields(experiment: plan.Experiment, found: Results) -> str:
 
     rows = [
         [e.field or e.metric, page.NAMES[e.subset], number(e.a), number(e.b), f"{e.difference:+.3g}",
-         span(e.over.low, e.over.high), span(e.prompts.low, e.prompts.high) if e.prompts else ""]
+         span(e.over.low, e.over.high), prompts(e)]
         for e in sorted(filter(wanted, found.effects), key=lambda e: page.place(e, experiment))
     ]  # fmt: skip
     return lines(["measure", "subset", "T2V", "T2AV", "difference", "95 % over seeds", "95 % over prompts"], rows, 2)
@@ -168,6 +198,7 @@ def main() -> None:
     scale = experiment.scales[chosen.scale]
     folder = chosen.runs / experiment.name / chosen.scale
     done, found = gather(experiment, scale, folder)
+    main_part, rest = part(experiment, rest=False), part(experiment, rest=True)
     images = ROOT / "docs" / "images"
     sheet(experiment, found, images / "hearing-clips.png")
     (images / "hearing-loss.svg").write_text(page.curves(done, folder / "training"), encoding="utf-8")
@@ -176,10 +207,12 @@ def main() -> None:
         "answer": found.answer,
         "equal": {True: "It does.", False: "**It does not.**", None: "Not trained here."}[found.equal],
         "interaction": beyond(found.interaction),
-        "tight": contrasts(experiment, found, "av-tight"),
-        "loose": contrasts(experiment, found, "av-loose"),
-        "seen": values(page.table(experiment, found, experiment.seen)),
-        "heard": values(page.table(experiment, found, experiment.heard)),
+        "tight": contrasts(main_part, found, "av-tight"),
+        "loose": contrasts(main_part, found, "av-loose"),
+        "seen": values(page.table(main_part, found, experiment.seen)),
+        "heard": values(page.table(main_part, found, experiment.heard)),
+        "rest": single(rest, found),
+        "rest_values": values(page.table(rest, found, REST_COLUMNS), ("AV-Tight",), baselines=False),
         "fields": fields(experiment, found),
         "trainings": str(len(done)),
         "prompts": str(len(found.baselines["reference"].samples)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 
 import typer
@@ -53,4 +54,5 @@ def optional_value(words: list[str], option: str) -> list[str]:
 def main() -> None:
     """Entry point of the `avbench` script and of `python -m avbench`."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # warns of a kernel that nothing here uses, when imported
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is as good as Ctrl-C
     app(optional_value(sys.argv[1:], "--ray"))

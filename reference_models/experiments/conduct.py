@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -130,7 +129,7 @@ def start(job: Job, folder: Path, device: str) -> subprocess.Popen[bytes]:
 def stop(running: Any) -> None:
     """Ask trainings to save and end, and wait for them."""
     for process in running:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
     for process in running:
         process.wait()
 
