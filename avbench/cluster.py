@@ -15,13 +15,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from avbench.errors import MissingResource, SampleError, UserError
-from avbench.execute import CHUNK_CLIPS, Counts, Executor, Settings
+from avbench.execute import CHUNK_CLIPS, Counts, Executor, Networks, Settings
 from avbench.features import Feature
-from avbench.plan import Plan, Subject
+from avbench.plan import Plan, Subject, Todo
 
 PARTS_PER_WORKER = 4  # so that one slow worker does not hold up the end
 ATTEMPTS = 4  # of a part whose worker died; after the first its clips go one by one
-Todo = list[tuple[Subject, list[Feature]]]
 Errors = list[dict[Feature, SampleError]]
 
 
@@ -33,13 +32,13 @@ class Worker:
 
         torch.set_num_threads(torch_threads)  # Ray would set 1; other counts can change the last bit on a CPU
         self.settings = settings
-        self.networks: dict[Any, Any] = {}
+        self.networks: Networks | None = None
 
     def run(self, part: Plan, todo: Todo) -> tuple[Errors, Counts]:
         """Compute a part; its features are in the store when this returns. Errors in the order of `todo`."""
-        part.__dict__["todo"] = todo
+        part.__dict__["rounds"] = [todo]
         executor = Executor(part, self.settings)
-        executor.networks.loaded = self.networks
+        self.networks = executor.networks = self.networks or executor.networks
         found = dict(executor.execute())
         errors = [{f: o for f, o in found[one].items() if isinstance(o, SampleError)} for one, _ in todo]
         return errors, executor.counts
@@ -55,20 +54,21 @@ class Cluster:
     def __post_init__(self) -> None:
         self.counts = Counts()
 
-    def execute(self) -> Iterator[tuple[Subject, dict[Feature, SampleError]]]:
-        """As `Executor.execute`, except that only errors are yielded: values are in the store."""
-        if not self.plan.todo:
+    def execute(self) -> Iterator[tuple[Subject, dict[Feature, SampleError | None]]]:
+        """As `Executor.execute`, but with None for a value: the store has it."""
+        if not self.plan.rounds:
             return
         ray = connect(self.settings.ray or "")
         try:
-            yield from self.dispatch(ray)
+            for todo in self.plan.rounds:
+                yield from self.dispatch(ray, todo)
         finally:
             ray.shutdown()
 
-    def dispatch(self, ray: Any) -> Iterator[tuple[Subject, dict[Feature, SampleError]]]:
+    def dispatch(self, ray: Any, todo: Todo) -> Iterator[tuple[Subject, dict[Feature, SampleError | None]]]:
         """Deal parts to workers as they become free; idle ones are released, so that a replaced one finds room."""
         make, count = self.workers(ray)
-        waiting = [(todo, 1) for todo in split(self.plan.todo, count)]
+        waiting = [(part, 1) for part in split(todo, count)]
         pool = [make() for _ in range(min(count, len(waiting)))]
         lean = replace(self.plan, metrics=[], subjects=[])
         running: dict[Any, tuple[Any, Todo, int]] = {}
@@ -95,7 +95,10 @@ class Cluster:
                     errors, counts = [dict.fromkeys(todo[0][1], lost)], Counts()
             pool.append(worker)
             self.counts.add(counts)
-            yield from zip((one for one, _ in todo), errors)
+            for (one, lacking), lost_features in zip(todo, errors):
+                yield one, {feature: lost_features.get(feature) for feature in lacking}
+        for worker in pool:
+            ray.kill(worker)
 
     def workers(self, ray: Any) -> tuple[Callable[[], Any], int]:
         """How to make a worker, and how many: one for each GPU, or as many as the CPU cores carry."""

@@ -17,7 +17,7 @@ from avbench.metric import Metric, Rows, features
 from avbench.recall import recall
 from avbench.references import reopened
 from avbench.run import Run
-from avbench.stats import holm, joint_resample_interval, paired, verdict
+from avbench.stats import MIN_SAMPLES, detectable, fewest, holm, joint_difference, paired, verdict
 
 SEED = 0
 
@@ -28,9 +28,11 @@ class Comparison:
 
     a, b:       means over the shared samples (set metrics: values on the shared samples).
     n:          samples both have; only_a, only_b: samples with a value on one side alone.
-    p, holm:    sign-flip permutation p, and adjusted over all rows of the comparison; None for set metrics.
-    detectable: smallest difference this n would have found with 80 % power.
-    verdict:    "better", "worse", "no difference shown", or "n/a: reason".
+    estimate:   of set metrics, the difference without the bias of a set of n; what the interval and p are of.
+    error:      standard error of the difference (set metrics: of the estimate).
+    p, holm:    sign-flip permutation p (set metrics: of joint half-samples), and adjusted over all rows.
+    detectable: a true difference of this size would have been shown in four cases of five, among so many rows.
+    verdict:    "better", "worse", "no difference shown", "no verdict: reason", or "n/a: reason".
     """
 
     metric: str
@@ -42,12 +44,14 @@ class Comparison:
     a: float | None = None
     b: float | None = None
     difference: float | None = None
+    estimate: float | None = None
     relative: float | None = None
     low: float | None = None
     high: float | None = None
     p: float | None = None
     holm: float | None = None
     win_rate: float | None = None
+    error: float | None = None
     detectable: float | None = None
     n: int = 0
     only_a: int = 0
@@ -56,7 +60,7 @@ class Comparison:
 
 
 def compare(a: Run, b: Run, by: Sequence[str] = ()) -> list[Comparison]:
-    """Compare B with A on all samples, or on each subset of `by`; Holm over all sample metrics shown."""
+    """Compare B with A on all samples, or on each subset of `by`; Holm over all rows shown."""
     check_comparable(a, b)
     rows = [one_metric(a, b, name, subset) for subset in (by or [""]) for name in shared_metrics(a, b)]
     return adjusted(rows)
@@ -132,33 +136,44 @@ def sample_row(a: Run, b: Run, metric: Metric, subset: str) -> Comparison:
         apart = f"no sample that both scored (A {len(first)}, B {len(second)}: other prompts)"
         why = f"{a.model}: {why_a}" if not first else f"{b.model}: {why_b}" if not second else apart
         return blank(metric, subset, why)
-    found = paired([first[i] for i in ids], [second[i] for i in ids], SEED, card.better)
+    found = paired([first[i] for i in ids], [second[i] for i in ids], SEED, card.better, shares=card.shares)
+    low, high = (found.interval.low, found.interval.high) if found.interval else (None, None)
     return Comparison(
         card.id, subset, card.kind, card.better, card.unit, "", found.mean_a, found.mean_b, found.difference,
-        found.relative_change, found.interval.low if found.interval else None,
-        found.interval.high if found.interval else None, found.p, None, found.win_rate, found.detectable,
-        found.n, len(first) - len(ids), len(second) - len(ids),
+        relative=found.relative_change, low=low, high=high, p=found.p, win_rate=found.win_rate, error=found.error,
+        n=found.n, only_a=len(first) - len(ids), only_b=len(second) - len(ids),
     )  # fmt: skip
 
 
 def set_row(a: Run, b: Run, metric: Metric, subset: str) -> Comparison:
-    """A set metric on the shared samples, its difference with an interval by joint resampling."""
+    """A set metric on the shared samples, its difference with an interval by joint half-samples."""
     card = metric.card
     try:
         rows_a, rows_b, reference = shared_rows(a, b, metric, subset)
         first, second = float(metric.reduce(rows_a, reference)), float(metric.reduce(rows_b, reference))
-        interval = joint_resample_interval(metric.reduce, rows_a, rows_b, reference, SEED)
+        open_question = unresolved(metric, rows_a, rows_b, reference)
+        found = None if open_question else joint_difference(metric.reduce, rows_a, rows_b, reference, SEED)
     except (SampleError, NotComparable) as error:
         return blank(metric, subset, str(error))
-    said = metric.notes(rows_b, reference) if hasattr(metric, "notes") else []
-    shown = interval is not None and (interval.low > 0 or interval.high < 0)
-    return Comparison(
-        card.id, subset, card.kind, card.better, card.unit,
-        verdict(0.0 if shown else 1.0, second - first, card.better), first, second, second - first,
-        (second - first) / abs(first) if first else None, interval.low if interval else None,
-        interval.high if interval else None, n=len(rows_a),
-        note="; ".join(["set metric: verdict by its interval", *said]),
+    except (ArithmeticError, np.linalg.LinAlgError) as error:
+        return blank(metric, subset, f"metric.error: {error}")
+    row = Comparison(
+        card.id, subset, card.kind, card.better, card.unit, "", first, second, second - first,
+        relative=(second - first) / abs(first) if first else None, n=len(rows_a),
+        note="; ".join(metric.notes(rows_b, reference)) if hasattr(metric, "notes") else "",
     )  # fmt: skip
+    if found is None:
+        return replace(row, verdict=f"no verdict: {open_question or f'n = {row.n}, below {2 * MIN_SAMPLES}'}")
+    return replace(
+        row, estimate=found.difference, low=found.interval.low, high=found.interval.high, p=found.p, error=found.error
+    )
+
+
+def unresolved(metric: Metric, first: Rows, second: Rows, reference: Rows | None) -> str:
+    """Why sets of this size cannot be told apart by this metric, "" where they can."""
+    if not hasattr(metric, "unresolved"):
+        return ""
+    return metric.unresolved(first, reference) or metric.unresolved(second, reference)
 
 
 def shared_rows(a: Run, b: Run, metric: Metric, subset: str) -> tuple[Rows, Rows, Rows | None]:
@@ -218,15 +233,20 @@ def stacked(metric: Metric, ids: Sequence[str], found: Iterable[dict[str, np.nda
 
 
 def adjusted(rows: list[Comparison]) -> list[Comparison]:
-    """Holm over the p values shown, and the verdict each row deserves."""
+    """Holm over the p values shown, and what each row deserves by it: a verdict and a detectable difference."""
     tested = [row for row in rows if row.p is not None]
     corrected = dict(zip(map(id, tested), holm([row.p for row in tested if row.p is not None]))) if tested else {}
-    return [
-        replace(row, holm=corrected[id(row)], verdict=verdict(corrected[id(row)], row.difference or 0.0, row.better))  # type: ignore[arg-type]
-        if id(row) in corrected
-        else row
-        for row in rows
-    ]
+    return [judged(row, corrected[id(row)], len(tested)) if id(row) in corrected else row for row in rows]
+
+
+def judged(row: Comparison, p: float, tests: int) -> Comparison:
+    """A row with its adjusted p, verdict and detectable difference among so many tests."""
+    difference = row.difference if row.estimate is None else row.estimate
+    within_reach = row.kind == "set" or row.n >= fewest(tests)
+    return replace(
+        row, holm=p, verdict=verdict(p, difference or 0.0, row.better),  # type: ignore[arg-type]
+        detectable=detectable(row.n, row.error, tests) if row.error and within_reach else None,
+    )  # fmt: skip
 
 
 def document(a: Run, b: Run, rows: Sequence[Comparison]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ AAC has no unusual sample rates, so those are resampled to the next higher one i
 from __future__ import annotations
 
 import heapq
-import os
+import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -59,7 +59,7 @@ def write_clip(
     if video is None and audio is None:
         raise SampleError("encode.empty", f"{path.name}: the clip has neither frames nor samples")
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix or '.mp4'}")
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part{path.suffix or '.mp4'}")
     try:
         with av.open(str(scratch), "w", options=muxer_options(scratch)) as container:
             write_streams(container, video, audio, lossless, crf, audio_bitrate, preset)

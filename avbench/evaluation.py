@@ -11,20 +11,22 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from avbench.errors import NotApplicable, NotComparable, SampleError, UserError
-from avbench.execute import Counts, Executor, Outcome, Settings
+from avbench.execute import Counts, Executor, Outcome, Settings, given, set_precision, settled
 from avbench.features import Feature
 from avbench.generator import AUDIO, ClipFile, Model, find_clips, generate_clips, load_model
 from avbench.groups import profiled, resolve
 from avbench.manifest import describe
 from avbench.metric import Metric, Rows, features
-from avbench.plan import Plan, Subject, encoders, needs_media, subjects
+from avbench.plan import Plan, Subject, encoders, subjects
 from avbench.progress import Progress, Silent
 from avbench.references import References, given_pack, wants_reference
-from avbench.run import Journal, Run, model_folder, now, open_run, read_journal, update, write_table
+from avbench.run import Journal, Run, model_folder, now, open_run, read_journal, stopped, update, write_table
 from avbench.score import Row, SetInputs, Side, score, score_key, set_rows
 from avbench.store import Store
 from avbench.suite import Sample, Suite, load_suite
 from avbench.weights import Located, locate_all
+
+LASTING = ("ok", "not_applicable")  # statuses that a resume takes from the journal
 
 
 @dataclass(frozen=True)
@@ -154,27 +156,19 @@ def perform(spec: Spec, progress: Progress) -> Run:
     job = resolve_spec(spec)
     allowed(spec.allow_failed, 1)
     facts = {"environment": describe(spec.settings), "reference_file": job.references.file(spec.suite, job.metrics)}
-    run, resumed = open_run(spec.out, {**job.manifest, **facts}, spec.fresh)
-    progress.note(f"{'resuming' if resumed else 'run'} {run.folder}")
-    try:
-        with Journal(run.journal) as journal:
-            work = Evaluation(job, run, journal, progress)
-            work.finish(work.compute())
-    except KeyboardInterrupt:
-        update(run, status="interrupted", ended=now())
-        raise
-    except BaseException as error:
-        mark_failed(run, error)
-        raise
+    with open_run(spec.out, {**job.manifest, **facts}, spec.fresh) as (run, resumed):
+        progress.note(f"{'resuming' if resumed else 'run'} {run.folder}")
+        try:
+            with Journal(run.journal) as journal:
+                work = Evaluation(job, run, journal, progress)
+                work.finish(work.compute())
+        except KeyboardInterrupt:
+            stopped(run, status="interrupted")
+            raise
+        except BaseException as error:
+            stopped(run, status="failed", error=f"{type(error).__name__}: {error}")
+            raise
     return run
-
-
-def mark_failed(run: Run, error: BaseException) -> None:
-    """Note the failure in the manifest; where even that cannot be written, the error itself matters more."""
-    try:
-        update(run, status="failed", error=f"{type(error).__name__}: {error}", ended=now())
-    except OSError:
-        return
 
 
 class Workforce(Protocol):
@@ -182,7 +176,9 @@ class Workforce(Protocol):
 
     counts: Counts
 
-    def execute(self) -> Iterator[tuple[Subject, Mapping[Feature, Outcome]]]: ...
+    def execute(self) -> Iterator[tuple[Subject, Mapping[Feature, Outcome | None]]]:
+        """Subjects with features that are done, or their errors; None for a value that the store alone has."""
+        ...
 
 
 def workforce(plan: Plan, settings: Settings) -> Workforce:
@@ -203,6 +199,7 @@ class Evaluation:
         self.job, self.run, self.journal, self.progress = job, run, journal, progress
         self.errors: dict[str, SampleError] = {}
         self.rows: dict[tuple[str, str], list[Row]] = {}
+        self.failures: dict[str, SampleError] = {}
         self.recorded = {(r["sample"], r["metric"]): r for r in read_journal(run.journal) if "metric" in r}
         self.references = job.references
         files = self.clips()
@@ -232,60 +229,48 @@ class Evaluation:
 
     def compute(self) -> Workforce:
         """Features and sample scores, clip by clip."""
-        plan, sample_metrics = self.plan, [m for m in self.job.metrics if m.card.kind == "sample"]
+        plan = self.plan
         executor = workforce(plan, self.job.spec.settings)
-        failures: dict[str, SampleError] = {}
-        todo = {one.name for one, _ in plan.todo}
-        waiting = [one for one in self.generated if one.name not in todo]
-        late = [one for one in waiting if plan.lacks(one)]
+        owed = {one: set(lacking) for one, lacking in plan.lacking.items()}
+        users: dict[str, list[Subject]] = {}
+        for one, keys in owed.items():
+            for key in keys:
+                users.setdefault(key, []).append(one)
         self.progress.start(len(plan.subjects), plan.summary)
-        for one in waiting:
-            if one not in late:
-                self.score(one, sample_metrics, failures)
+        for one, keys in owed.items():
+            if not keys:
+                self.settle(one)
         for one, outcomes in executor.execute():
-            failures.update({plan.key(one, f): o for f, o in outcomes.items() if isinstance(o, SampleError)})
-            if one.role == "generated":
-                self.score(one, sample_metrics, failures, outcomes)
-            else:
-                self.progress.step(one.sample.id)
-        for one in late:
-            self.score(one, sample_metrics, failures)
-        self.failures = failures
+            for feature, outcome in outcomes.items():
+                key = plan.key(one, feature)
+                if isinstance(outcome, SampleError):
+                    self.failures[key] = outcome
+                for user in users.pop(key, ()):  # it may be another's too: of equal bytes, or with the same text
+                    owed[user].discard(key)
+                    if not owed[user]:
+                        self.settle(user, outcomes if user is one else {})
         return executor
 
-    def score(
-        self,
-        one: Subject,
-        metrics: Iterable[Metric],
-        failures: Mapping[str, SampleError],
-        fresh: Mapping[Feature, Outcome] = {},
-    ) -> None:
-        """All sample metrics of one clip; what the journal already holds for the same inputs is taken from there."""
-        bad = None
-        for metric in metrics:
-            key = score_key(metric, one, self.plan)
-            name = (one.sample.id, metric.card.id)
-            known = self.recorded.get(name)
-            if known is not None and known["key"] == key:
-                self.rows[name] = [Row(**row) for row in known["rows"]]
-            else:
-                self.rows[name] = score(metric, one, lambda f: self.value(one, f, failures, fresh))
-                record = {"sample": name[0], "metric": name[1], "key": key}
-                self.journal.write({**record, "rows": [vars(row) for row in self.rows[name]]})
-            bad = bad or next((r for r in self.rows[name] if r.status in ("failed", "missing")), None)
+    def settle(self, one: Subject, fresh: Mapping[Feature, Outcome | None] = {}) -> None:
+        """Score a clip whose features are in the store or known to fail; a real clip is just counted."""
+        metrics = [m for m in self.job.metrics if m.card.kind == "sample" and one.role == "generated"]
+        rows = [row for metric in metrics for row in self.score(metric, one, fresh)]
+        bad = next((row for row in rows if row.status in ("failed", "missing")), None)
         self.progress.step(one.sample.id, bad.reason if bad else "")
 
-    def value(
-        self, one: Subject, feature: Feature, failures: Mapping[str, SampleError], fresh: Mapping[Feature, Outcome]
-    ) -> Any:
-        """A feature's value, or its error raised."""
-        if one.error is not None and needs_media(feature):
-            raise one.error
-        key = self.plan.key(one, feature)
-        value = fresh[feature] if feature in fresh else failures.get(key)
-        if isinstance(value, SampleError):
-            raise value
-        return self.plan.store.get(key) if value is None else value
+    def score(self, metric: Metric, one: Subject, fresh: Mapping[Feature, Outcome | None]) -> list[Row]:
+        """A sample metric of a clip. What the journal holds for the same inputs is taken from there, failures are not:
+        they may have been the machine's, and this run has asked for their features again."""
+        key, name = score_key(metric, one, self.plan), (one.sample.id, metric.card.id)
+        known = self.recorded.get(name)
+        if known is not None and known["key"] == key and all(row["status"] in LASTING for row in known["rows"]):
+            rows = [Row(**row) for row in known["rows"]]
+        else:
+            rows = score(metric, one, given(settled(self.plan, one, features(metric).values(), self.failures, fresh)))
+            record = {"sample": name[0], "metric": name[1], "key": key}
+            self.journal.write({**record, "rows": [vars(row) for row in rows]})
+        self.rows[name] = rows
+        return rows
 
     def finish(self, executor: Workforce) -> None:
         """Set metrics, tables, manifest."""
@@ -318,25 +303,31 @@ class Evaluation:
 
     def set_inputs(self, metric: Metric) -> SetInputs:
         """role, sample ids -> rows of the clips that have all features, and why the others have not."""
-        by_name = {one.name: one for one in self.plan.subjects}
         pack = self.references.pack(metric)
+        declared = features(metric)
+        roles = ("generated", "reference") if wants_reference(metric) and pack is None else ("generated",)
+        found = {
+            one.name: settled(self.plan, one, declared.values(), self.failures)
+            for one in self.plan.subjects
+            if one.role in roles
+        }
 
         def rows(role: str, ids: Sequence[str]) -> Side:
             if role == "reference" and pack is not None:
                 return self.packed(metric, pack, ids)
             kept: list[str] = []
-            columns: dict[str, list[Any]] = {name: [] for name in features(metric)}
+            columns: dict[str, list[Any]] = {name: [] for name in declared}
             lost: dict[str, SampleError] = {}
             for id in ids:
-                one = by_name[role, id]
+                value = given(found[role, id])
                 try:
-                    values = {n: self.value(one, f, self.failures, {}) for n, f in features(metric).items()}
+                    values = {name: value(feature) for name, feature in declared.items()}
                 except SampleError as error:
                     lost[id] = error
                     continue
                 kept.append(id)
-                for name, value in values.items():
-                    columns[name].append(value)
+                for name, one in values.items():
+                    columns[name].append(one)
             return Side(Rows(kept, columns), lost)
 
         return rows
@@ -368,6 +359,7 @@ def make_clips(
         progress.step(sample, str(error or ""))
 
     device = job.spec.settings.device
+    set_precision(device)
     return generate_clips(job.model, job.suite, job.clips_folder, references.clip, job.spec.seed, report, begin, device)
 
 
@@ -428,20 +420,13 @@ def score_clip(
     needed = {w for metric in found for e in encoders(features(metric).values()) for w in e.weights}
     one = subjects("generated", [sample], {"clip": file})[0]
     plan = Plan(found, [one], Store(), locate_all(needed, weights), "fp32", DECODER)
-    outcomes: dict[Feature, Outcome] = {}
+    failures: dict[str, SampleError] = {}
     for _, new in Executor(plan, Settings(device=pick_device(device))).execute():
-        outcomes.update(new)
-
-    def value(feature: Feature) -> Any:
-        outcome = outcomes[feature] if feature in outcomes else plan.store.get(plan.key(one, feature))
-        if isinstance(outcome, SampleError):
-            raise outcome
-        return outcome
-
+        failures.update({plan.key(one, f): o for f, o in new.items() if isinstance(o, SampleError)})
     return [
         {"metric": metric.card.id, "unit": metric.card.unit if not row.field else "", **vars(row)}
         for metric in found
-        for row in score(metric, one, value)
+        for row in score(metric, one, given(settled(plan, one, features(metric).values(), failures)))
     ]
 
 
@@ -463,6 +448,7 @@ def generate(
             problems[sample] = str(error)
         progress.step(sample, str(error or ""))
 
+    set_precision(device)
     clips = generate_clips(made, found, out, References(found, whole.digest).clip, seed, report, begin, device)
     for sample in found.samples:
         if sample.id not in clips:

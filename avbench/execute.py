@@ -5,26 +5,34 @@ in another. Within a chunk the features are computed level by level (one cut fro
 encoder are pooled over all clips and views of the chunk, equal items are encoded once, and every batch has one fixed
 size (short ones are padded): what else is in a batch does not change a value, but its size can change the last bit, so
 it is not for the user to set.
+
+Networks stay on the device from one chunk to the next. Where memory runs out, those that no thread is using leave it
+and what failed is tried once more; what even then has no room costs the features of that network alone.
 """
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import sys
 import time
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
-from threading import Lock
-from typing import Any
+from threading import Lock, RLock
+from typing import Any, TypeVar
 
 import numpy as np
 
 from avbench.clip import Clip
 from avbench.errors import SampleError, UserError
 from avbench.features import Context, Encoder, Feature, Network
-from avbench.plan import Plan, Subject, looks_at
+from avbench.plan import Plan, Subject, Todo, looks_at, needs_media
 from avbench.store import Value
+from avbench.weights import Located
 
 MB = 1 << 20
 PRECISIONS = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -33,6 +41,7 @@ CPU_BATCH, CPU_SHARE = 8, 8  # a CPU is full with an eighth of a GPU's batch; mo
 Outcome = Value | SampleError
 Pair = tuple[Subject, Feature]
 FIRST_USE, USED = Lock(), set[Hashable]()
+T = TypeVar("T")
 
 
 @dataclass
@@ -94,27 +103,121 @@ def alone(what: Hashable) -> Iterator[None]:
     USED.add(what)
 
 
-class Networks:
-    """Loaded encoders: each once, in a thread of their own, from when the work begins or else when first needed."""
+class Full(Exception):
+    """Memory ran out. Raised afresh: the traceback of the first error would keep alive what had no room."""
 
-    def __init__(self, plan: Plan, settings: Settings) -> None:
-        self.plan, self.settings = plan, settings
-        self.loaded: dict[Encoder, Future[Network]] = {}
+
+def out_of_memory() -> tuple[type[BaseException], ...]:
+    """The errors that say so. Torch is looked for, not imported: algorithms that need none do without."""
+    return MemoryError, getattr(sys.modules.get("torch"), "OutOfMemoryError", MemoryError)
+
+
+def within_memory(work: Callable[[], T]) -> T:
+    """What `work` gives; raises `Full` with the first line of an out-of-memory error."""
+    try:
+        return work()
+    except out_of_memory() as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+    raise Full(reason)
+
+
+def no_room(encoder: Encoder, full: Full, where: str) -> SampleError:
+    """The error of all features of a network that has no room."""
+    advice = "free the device, or choose another --device, and repeat the command: only what failed is computed"
+    return SampleError("encoder.out_of_memory", f"{encoder.name} {where}: {full}; {advice}")
+
+
+class Networks:
+    """Loaded encoders: each once, in a thread of their own, from when the work begins or else when first needed.
+
+    weights: {name: file} of what the encoders load.
+    """
+
+    def __init__(self, weights: Mapping[str, Located], settings: Settings) -> None:
+        self.weights, self.settings = weights, settings
+        self.loaded: dict[Encoder, Future[Network | Full]] = {}
+        self.refused: set[Encoder] = set()
+        self.users = Counter[Encoder]()
+        self.lock = RLock()
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="avbench-load")
 
     def begin(self, wanted: Iterable[Encoder]) -> None:
         """Load these, in order, while the first clips are decoded."""
-        for encoder in wanted:
-            if encoder not in self.loaded:
-                self.loaded[encoder] = self.thread.submit(self.load, encoder)
+        with self.lock:
+            for encoder in wanted:
+                if encoder not in self.loaded:
+                    self.loaded[encoder] = self.thread.submit(self.load, encoder)
+
+    @contextmanager
+    def hold(self, encoder: Encoder) -> Iterator[None]:
+        """The network is in use while the block runs: it stays on the device."""
+        with self.lock:
+            self.users[encoder] += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.users[encoder] -= 1
 
     def get(self, encoder: Encoder) -> Network:
-        self.begin([encoder])
-        return self.loaded[encoder].result()
+        """The network. Ahead of its use it takes only free memory; now that it is needed the idle ones make room.
 
-    def load(self, encoder: Encoder) -> Network:
+        Raises `SampleError("encoder.out_of_memory")` where that is not enough, and from then on at once: one that is
+        too large would take the others off the device again and again.
+        """
+        self.begin([encoder])
+        future = self.loaded[encoder]
+        found = future.result()
+        if not isinstance(found, Full):
+            return found
+        with self.lock:  # of several threads that need it, one makes room
+            if self.loaded[encoder] is future and encoder not in self.refused:
+                self.loaded[encoder] = self.thread.submit(self.load, encoder, evicting=True)
+            future = self.loaded[encoder]
+        found = future.result()
+        if isinstance(found, Full):
+            self.refused.add(encoder)
+            raise no_room(encoder, found, "cannot be loaded")
+        return found
+
+    def load(self, encoder: Encoder, evicting: bool = False) -> Network | Full:
+        """The network, or that it has no room: as a value, because a future keeps the traceback of what is raised.
+
+        evicting: after taking idle networks off the device; here, because what was to be loaded ahead is loaded by now.
+        """
+        if evicting:
+            self.evict()
+        try:
+            return within_memory(lambda: self.make(encoder))
+        except Full as full:
+            return full.with_traceback(None)
+
+    def make(self, encoder: Encoder) -> Network:
         with alone(("load", encoder)):
             return encoder.loader()(self.context(encoder))
+
+    def evict(self) -> int:
+        """Take the networks that nobody uses off the device; returns how many there were."""
+        with self.lock:
+            kept = {e for e, future in self.loaded.items() if self.users[e] or e in self.refused or not future.done()}
+            idle = self.loaded.keys() - kept
+            for encoder in idle:
+                del self.loaded[encoder]
+        gc.collect()  # modules lie in reference cycles
+        if self.settings.device != "cpu":
+            import torch
+
+            torch.cuda.empty_cache()
+        return len(idle)
+
+    def sparing(self, work: Callable[[], T]) -> T:
+        """What `work` gives, tried once more without the idle networks where memory runs out; else raises `Full`."""
+        try:
+            return within_memory(work)
+        except Full:
+            if not self.evict():
+                raise
+        return within_memory(work)
 
     def context(self, encoder: Encoder) -> Context:
         options = self.settings.options.get(encoder.name, {})
@@ -123,7 +226,7 @@ class Networks:
         import torch
 
         dtype = getattr(torch, PRECISIONS[self.settings.precision])
-        paths = {name: self.plan.weights[name].path for name in encoder.weights}
+        paths = {name: self.weights[name].path for name in encoder.weights}
         return Context(torch.device(self.settings.device), dtype, paths, options)
 
 
@@ -153,7 +256,7 @@ class Executor:
 
     def __init__(self, plan: Plan, settings: Settings) -> None:
         self.plan, self.settings = plan, settings
-        self.networks = Networks(plan, settings)
+        self.networks = Networks(plan.weights, settings)
         self.counts = Counts()
 
     def execute(self) -> Iterator[tuple[Subject, dict[Feature, Outcome]]]:
@@ -161,11 +264,11 @@ class Executor:
 
         Features are in the store before they are yielded.
         """
-        set_precision(self.settings)
+        set_precision(self.settings.device, self.settings.precision)
         self.networks.begin(dict.fromkeys(f.encoder for _, lacking in self.plan.todo for f in lacking))
         with ThreadPoolExecutor(self.settings.threads, thread_name_prefix="avbench-view") as pool:
             begun: Begun | None = None
-            for chunk in self.chunks():
+            for chunk in (chunk for todo in self.plan.rounds for chunk in self.chunks(todo)):
                 following = self.begin(chunk, {one: {} for one in chunk.todo}, pool)
                 if begun is not None:
                     yield from self.run(begun, pool).items()
@@ -173,12 +276,12 @@ class Executor:
             if begun is not None:
                 yield from self.run(begun, pool).items()
 
-    def chunks(self) -> Iterator[Chunk]:
+    def chunks(self, work: Todo) -> Iterator[Chunk]:
         """Group the work so that decoded clips of a chunk stay within `chunk_bytes`."""
         from avbench.prefetch import decode_ahead, decoded_bytes
 
-        with_media = [(s, f) for s, f in self.plan.todo if looks_at(f)]
-        without = [(s, f) for s, f in self.plan.todo if not looks_at(f)]
+        with_media = [(s, f) for s, f in work if looks_at(f)]
+        without = [(s, f) for s, f in work if not looks_at(f)]
         todo = dict(with_media)
         chunk, held = Chunk(), 0
         ahead = decode_ahead(jobs(todo), self.settings.threads, self.settings.ahead_bytes)
@@ -195,7 +298,7 @@ class Executor:
                 chunk, held = Chunk(), 0
         if chunk.todo:
             yield chunk
-        if without:  # last: it may be cut from what a clip of equal bytes has given
+        if without:
             yield Chunk({s: None for s, _ in without}, dict(without))
 
     def begin(self, chunk: Chunk, results: Results, pool: ThreadPoolExecutor) -> Begun:
@@ -212,20 +315,22 @@ class Executor:
         """All features of a chunk, level by level."""
         while True:
             for (one, feature), outcome in self.level(begun):
-                begun.results[one][feature] = outcome
-                if not isinstance(outcome, SampleError):
+                if isinstance(outcome, SampleError):
+                    begun.results[one][feature] = copy(outcome)  # without the frames it passed, which hold the clip
+                else:
+                    begun.results[one][feature] = outcome
                     self.save(one, feature, outcome)
             begun = self.begin(begun.chunk, begun.results, pool)
             if not (begun.views or begun.whole):
                 break
         for one, lacking in begun.chunk.todo.items():
             for feature in lacking:
-                lost = SampleError("feature.lost", "what it is cut from failed on another clip of equal bytes")
+                lost = SampleError("feature.lost", "what it is cut from failed, or did on a clip of equal bytes")
                 begun.results[one].setdefault(feature, lost)
         return begun.results
 
     def ready(self, chunk: Chunk, results: Mapping[Subject, Mapping[Feature, Outcome]]) -> list[Pair]:
-        """Features whose needs are met by this chunk or by the store (which a clip of equal bytes may yet fill)."""
+        """Features whose needs are met by this chunk or by the store (which the chunk before may yet fill)."""
         return [
             (one, feature)
             for one, lacking in chunk.todo.items()
@@ -290,16 +395,28 @@ class Executor:
         view = self.cut(pair, chunk, results)
         if isinstance(view, SampleError):
             return view
-        network = self.networks.get(pair[1].encoder)
+        encoder = pair[1].encoder
         try:
-            with alone(pair[1].encoder):
-                return checked(network(view), pair[1].encoder)
+            with self.networks.hold(encoder):
+                return checked(self.whole_clip(encoder, self.networks.get(encoder), view), encoder)
         except SampleError as error:
             return error
-        except (MemoryError, UserError):
+
+    def whole_clip(self, encoder: Encoder, network: Network, view: Any) -> Any:
+        """What a whole-clip encoder gives; raises `SampleError` where it breaks or memory runs out."""
+
+        def encode() -> Any:
+            with alone(encoder):
+                return network(view)
+
+        try:
+            return self.networks.sparing(encode)
+        except Full as full:
+            raise no_room(encoder, full, "with one clip") from None
+        except (SampleError, UserError):
             raise
         except Exception as error:
-            return SampleError("encoder.error", f"{pair[1].encoder.name}: {type(error).__name__}: {error}")
+            raise SampleError("encoder.error", f"{encoder.name}: {type(error).__name__}: {error}") from error
 
     def encode_items(self, encoder: Encoder, group: list[tuple[Pair, np.ndarray]]) -> Iterator[tuple[Pair, Outcome]]:
         """Pool the items of many views by shape, encode each distinct one once, and deal the results out."""
@@ -318,10 +435,11 @@ class Executor:
                 rows.append(row)
         self.count(encoder, sum(map(len, rows)), sum(map(len, distinct.values())))
         try:
-            with self.counts.time("load"):
-                network = self.networks.get(encoder)
-            with self.counts.time(f"forward {encoder.name}"):
-                outputs = {kind: self.batches(encoder, network, items) for kind, items in distinct.items()}
+            with self.networks.hold(encoder):
+                with self.counts.time("load"):
+                    network = self.networks.get(encoder)
+                with self.counts.time(f"forward {encoder.name}"):
+                    outputs = {kind: self.batches(encoder, network, items) for kind, items in distinct.items()}
         except SampleError as error:
             yield from ((pair, error) for pair, _ in group)
             return
@@ -332,25 +450,27 @@ class Executor:
                 yield pair, error
 
     def batches(self, encoder: Encoder, network: Network, items: Sequence[Any]) -> list[np.ndarray]:
-        """Forward passes of one fixed size; after an out-of-memory error the size is halved, down to one."""
+        """Forward passes of one fixed size; what has no room for it is tried at half the size, down to one item."""
         import torch
 
         size = batch_size(encoder, self.settings.device)
         if isinstance(items[0], str):
             size = 1  # texts are padded to the longest of their batch, which would let neighbours into a value
+
+        def encode() -> list[np.ndarray]:
+            with torch.inference_mode(), alone(encoder):
+                return self.forward(encoder, network, items, size)
+
         while True:
             try:
-                with torch.inference_mode(), alone(encoder):
-                    return self.forward(encoder, network, items, size)
-            except (torch.OutOfMemoryError, MemoryError) as error:
+                return self.networks.sparing(encode)
+            except Full as full:
                 if size == 1:
-                    raise SampleError("encoder.out_of_memory", f"{encoder.name} at batch size 1: {error}") from None
+                    raise no_room(encoder, full, "at batch size 1") from None
                 size //= 2
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
             except (SampleError, UserError):
                 raise
-            except Exception as error:  # as in `encode_clip`: the metrics of this network fail, the others go on
+            except Exception as error:  # as in `whole_clip`: the metrics of this network fail, the others go on
                 raise SampleError("encoder.error", f"{encoder.name}: {type(error).__name__}: {error}") from error
 
     def forward(self, encoder: Encoder, network: Network, items: Sequence[Any], size: int) -> list[np.ndarray]:
@@ -381,12 +501,50 @@ class Executor:
             self.plan.store.put(self.plan.key(one, feature), value, meta)
 
 
-def set_precision(settings: Settings) -> None:
-    """On a GPU torch rounds the factors of fp32 convolutions to TF32 by itself; here only where asked for."""
-    if settings.device != "cpu":
+def settled(
+    plan: Plan,
+    one: Subject,
+    wanted: Iterable[Feature],
+    failures: Mapping[str, SampleError],
+    fresh: Mapping[Feature, Outcome | None] = {},
+) -> dict[Feature, Outcome]:
+    """The features of a subject after execution, or why there are none.
+
+    failures: by key. fresh: what is at hand already; the store has the others. Raises `FeatureLost` where it has not;
+    that is no fault of the sample, so features are asked for before a metric is, whose errors become rows.
+    """
+    found: dict[Feature, Outcome] = {}
+    for feature in wanted:
+        key, value = plan.key(one, feature), fresh.get(feature)
+        if one.error is not None and needs_media(feature):
+            value = one.error
+        elif value is None:
+            value = failures.get(key)
+        found[feature] = plan.store.get(key) if value is None else value
+    return found
+
+
+def given(found: Mapping[Feature, Outcome]) -> Callable[[Feature], Value]:
+    """A feature's value; raises its error."""
+
+    def value(feature: Feature) -> Value:
+        outcome = found[feature]
+        if isinstance(outcome, SampleError):
+            raise copy(outcome)  # or it would gather the frames of all that it is raised through
+        return outcome
+
+    return value
+
+
+def set_precision(device: str, precision: str = "fp32") -> None:
+    """Say how this process computes in fp32; called before torch runs anything, by all that begins such work.
+
+    On a GPU torch rounds the factors of fp32 convolutions to TF32 by itself; here only where asked for.
+    """
+    if device != "cpu":
         import torch
 
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = settings.precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
 
 
 def batch_size(encoder: Encoder, device: str) -> int:

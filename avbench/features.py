@@ -151,6 +151,11 @@ class Encoder:
         return getattr(import_module(module), function)
 
 
+def as_is(context: Context) -> Callable[[Any], Any]:
+    """The loader of a feature that is its view."""
+    return lambda view: view
+
+
 @dataclass(frozen=True)
 class Feature:
     """encoder(view(clip)). A metric class declares features as attributes."""

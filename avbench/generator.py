@@ -14,8 +14,9 @@ import subprocess
 import sys
 import traceback
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import GEN_CLOSED, getgeneratorstate
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -28,6 +29,9 @@ AUDIO = (".wav", ".flac", ".mp3", ".m4a", ".ogg")
 CHECKPOINT, SAMPLES = ("config.json", "model.safetensors"), "avbench.reference_models.generate"
 ENCODING = {"video": "h264 crf 18 yuv420p", "audio": "aac 192k"}
 C = TypeVar("C", bound=Callable[..., Any])
+T = TypeVar("T")
+Made = Clip | SampleError
+"""A clip, or why there is none."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,13 @@ class Request:
 
 
 class Generating(Protocol):
-    """A Python generator: `generate(requests)` yields one clip per request, in order."""
+    """A Python generator: `generate(requests)` yields one clip per request, in order.
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[Clip]: ...
+    A `SampleError` in a clip's place says why there is none, and the generator goes on. One that raises has ended: the
+    request whose turn it was gets the error, and the rest is asked for anew.
+    """
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Made]: ...
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,7 @@ def load_model(name: str, config: Path = Path(CONFIG)) -> Model:
         if is_checkpoint(path):
             return checkpoint_model(path.resolve().name, path.resolve())
         return folder_model(path.resolve().name, path.resolve(), None)
-    if any(mark in name for mark in "/\\") or path.exists():
+    if any(mark in name for mark in "/\\") or (path.exists() and name not in models.list()):
         raise UserError(f"--model {name}: no such folder; give a folder of clips or the name of a model")
     try:
         made = models.get(name)
@@ -330,7 +338,7 @@ def write_prompts(path: Path, samples: Iterable[Sample], seed: int = 0) -> Path:
 def write_all(
     generator: Generating, requests: list[Request], out: Path, report: Callable[[str, SampleError | None], None]
 ) -> None:
-    """Drain the generator into files. An iterator that raises has ended, so the rest is asked for anew."""
+    """Drain the generator into files. Where the iterator has ended or raised, the rest is asked for anew."""
     from avbench.encode import write_clip
 
     clips = asked(generator, requests)
@@ -345,10 +353,11 @@ def write_all(
                 report(request.sample.id, None)
         else:
             report(request.sample.id, made)
-            clips = asked(generator, requests[position + 1 :])
+            if getgeneratorstate(clips) == GEN_CLOSED:
+                clips = asked(generator, requests[position + 1 :])
 
 
-def asked(generator: Generating, requests: Sequence[Request]) -> Iterator[Clip]:
+def asked(generator: Generating, requests: Sequence[Request]) -> Generator[Made, None, None]:
     """The generator's clips, asked for at the first `next`, so that one that raises at once is told like any other."""
     clips = generator.generate(requests)
     if not isinstance(clips, Iterable):
@@ -359,18 +368,22 @@ def asked(generator: Generating, requests: Sequence[Request]) -> Iterator[Clip]:
     yield from clips
 
 
-def next_clip(clips: Iterator[Clip]) -> Clip | SampleError:
-    """The next clip, or why there is none. What the user can mend (`UserError`) still stops the command."""
+def next_clip(clips: Iterator[Made]) -> Made:
+    """The next clip, or why there is none."""
+    none = SampleError("generate.none", "the generator ended without this clip")
+    made = attempted(lambda: next(clips, none))
+    if isinstance(made, Clip | SampleError):
+        return made
+    return SampleError("generate.not_a_clip", f"the generator gave {type(made).__name__}, not an avbench.clip.Clip")
+
+
+def attempted(make: Callable[[], T]) -> T | SampleError:
+    """What a call gives, or why it gives nothing. What the user can mend (`UserError`) still stops the command."""
     try:
-        clip = next(clips)
-    except StopIteration:
-        return SampleError("generate.none", "the generator ended without this clip")
+        return make()
     except SampleError as error:
         return error
     except UserError:
         raise
     except Exception as error:
         return SampleError("generate.error", f"{type(error).__name__}: {error}")
-    if isinstance(clip, Clip):
-        return clip
-    return SampleError("generate.not_a_clip", f"the generator gave {type(clip).__name__}, not an avbench.clip.Clip")

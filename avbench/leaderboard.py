@@ -39,6 +39,7 @@ class Column:
 
     protocol:   metric version, weights with digest, precision and decoder that all values of the column share.
     unverified: those weights whose digest is not the published one.
+    shares:     whether values of 0 and 1 are failures and successes.
     """
 
     metric: str
@@ -49,6 +50,7 @@ class Column:
     title: str
     protocol: str
     unverified: tuple[str, ...] = ()
+    shares: bool = False
 
     @property
     def id(self) -> str:
@@ -167,7 +169,9 @@ def column_of(
     unverified = tuple(dict.fromkeys(w for _, run in same for w in protocol_of(run, metric)[1]))
     better: Direction = "none" if name else card.better
     title = dict(card.fields).get(name, "") if name else card.title
-    column = Column(metric, name, card.kind, better, card.unit if not name else "", title, protocol, unverified)
+    column = Column(
+        metric, name, card.kind, better, card.unit if not name else "", title, protocol, unverified, card.shares
+    )
     kept = [entry for entry, _ in same]
     return column, kept, [entry.model for entry in entries if entry not in kept]
 
@@ -188,7 +192,7 @@ def sample_cells(column: Column, entries: Sequence[Entry], ids: set[str] | None)
 
     found = {e.model: restricted(e.values(column.metric, column.field), ids) for e in entries}
     scores = {model: values for model, values in found.items() if values}
-    intervals = dict(zip(scores, mean_intervals([list(v.values()) for v in scores.values()], SEED)))
+    intervals = dict(zip(scores, mean_intervals([list(v.values()) for v in scores.values()], SEED, column.shares)))
     ranked = {entry.model: scores[entry.model] for entry in entries if entry.model in scores and not entry.partial}
     groups = rank_groups(ranked, SEED, column.better) if column.better != "none" and len(ranked) > 1 else {}
     cells = {}

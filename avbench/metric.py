@@ -61,6 +61,11 @@ class Card:
         return self.id.partition("@")[2]
 
     @property
+    def shares(self) -> bool:
+        """Whether values of 0 and 1 are failures and successes, so that their mean is a proportion."""
+        return self.range == (0, 1)
+
+    @property
     def title(self) -> str:
         """First line of the card's text."""
         return self.text.partition("\n")[0]

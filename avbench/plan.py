@@ -69,13 +69,15 @@ def encoders(wanted: Iterable[Feature]) -> list[Encoder]:
     return list(dict.fromkeys(one.encoder for feature in wanted for one in closure(feature)))
 
 
+Todo = list[tuple[Subject, list[Feature]]]
+
+
 @dataclass
 class Plan:
     """What is to be computed.
 
     against: metrics whose real side is features of media; None: all that compare with real clips.
     wanted:  role -> features, with all they are cut from, dependencies first.
-    todo:    the features each subject lacks.
     """
 
     metrics: list[Metric]
@@ -102,36 +104,67 @@ class Plan:
         media = [one.media, self.decoder] if needs_media(feature) else []
         return combine(feature.key, self.precision, *digests, *texts, *media)
 
-    def lacks(self, one: Subject) -> list[Feature]:
-        """The features of a subject that the store does not hold; none where the clip itself is in error."""
-        wanted = self.wanted[one.role]
-        return [f for f in wanted if not (one.error and needs_media(f)) and self.key(one, f) not in self.store]
+    @cached_property
+    def lacking(self) -> dict[Subject, dict[str, Feature]]:
+        """The features of each subject that the store does not hold, by key; none where the clip itself is in error.
+
+        Those of equal bytes or texts appear under each of their subjects.
+        """
+        held: dict[str, bool] = {}
+
+        def lacks(key: str) -> bool:
+            if key not in held:
+                held[key] = key in self.store
+            return not held[key]
+
+        return {
+            one: {
+                key: feature
+                for feature in self.wanted[one.role]
+                if not (one.error and needs_media(feature)) and lacks(key := self.key(one, feature))
+            }
+            for one in self.subjects
+        }
 
     @cached_property
-    def todo(self) -> list[tuple[Subject, list[Feature]]]:
-        """Subjects with work left, in order. Equal bytes in two roles are computed once."""
-        seen: set[str] = set()
-        found = []
-        for one in self.subjects:
-            lacking = [f for f in self.lacks(one) if (key := self.key(one, f)) not in seen and not seen.add(key)]  # type: ignore[func-returns-value]
-            if lacking:
-                found.append((one, lacking))
-        return found
+    def rounds(self) -> list[Todo]:
+        """The work: what each subject computes, in order. Equal bytes or texts are computed once, by the first.
+
+        What is cut from a feature that another subject computes comes a round later: the store gives it by then.
+        """
+        first: dict[str, tuple[Subject, int]] = {}
+        found: list[dict[Subject, list[Feature]]] = []
+        for one, lacking in self.lacking.items():
+            for key, feature in lacking.items():
+                if key in first:
+                    continue
+                needs = (first.get(self.key(one, need)) for need in feature.view.requires)
+                number = max((after + (owner is not one) for owner, after in filter(None, needs)), default=0)
+                first[key] = one, number
+                found += [{} for _ in range(number + 1 - len(found))]
+                found[number].setdefault(one, []).append(feature)
+        return [list(work.items()) for work in found]
+
+    @property
+    def todo(self) -> Todo:
+        """The work of all rounds."""
+        return [entry for work in self.rounds for entry in work]
 
     @property
     def summary(self) -> dict[str, Any]:
         """Counts for `--dry-run` and the head of a run."""
         work: dict[str, int] = {}
-        for _, lacking in self.todo:
+        todo = self.todo
+        for _, lacking in todo:
             for feature in lacking:
                 work[feature.encoder.name] = work.get(feature.encoder.name, 0) + 1
         present = [one for one in self.subjects if one.error is None]
         total = sum(len(self.wanted[one.role]) for one in present)
         return {
             "clips": len(present),
-            "decodes": sum(bool(looks_at(lacking)) for _, lacking in self.todo),
+            "decodes": sum(bool(looks_at(lacking)) for _, lacking in todo),
             "features": total,
-            "cached": total - sum(len(lacking) for _, lacking in self.todo),
+            "cached": total - sum(len(lacking) for _, lacking in todo),
             "encoders": work,
             "weights": {name: located.sha256[:12] for name, located in self.weights.items()},
         }

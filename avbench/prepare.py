@@ -11,10 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -85,11 +83,10 @@ def score_real(
     samples: Sequence[Sample], name: str, settings: Settings, weights: Mapping[str, Path], progress: Progress
 ) -> tuple[dict[str, float], dict[str, str]]:
     """A sample metric of the real clips: {id: value}, and {id: reason} where there is none."""
-    from avbench.execute import Executor
-    from avbench.features import Feature
+    from avbench.execute import Executor, given, settled
     from avbench.media import DECODER
     from avbench.metric import features
-    from avbench.plan import Plan, Subject, encoders, subjects
+    from avbench.plan import Plan, encoders, subjects
     from avbench.registry import metrics
     from avbench.score import score
     from avbench.store import Store
@@ -106,16 +103,10 @@ def score_real(
         failures.update({plan.key(one, f): o for f, o in outcomes.items() if isinstance(o, SampleError)})
         progress.step(one.sample.id)
 
-    def value(one: Subject, feature: Feature) -> Any:
-        key = plan.key(one, feature)
-        if key in failures:
-            raise failures[key]
-        return plan.store.get(key)
-
     found: dict[str, float] = {}
     lost: dict[str, str] = {}
     for one in clips:
-        row = score(metric, one, partial(value, one))[0]
+        row = score(metric, one, given(settled(plan, one, features(metric).values(), failures)))[0]
         if row.value is None:
             lost[one.sample.id] = row.reason
         else:

@@ -91,7 +91,8 @@ def field_summary(card: Any, field: str, subset: str, values: np.ndarray, bad: d
     """Mean, interval and counts of one field."""
     from avbench.stats import mean_interval, reason
 
-    interval = mean_interval(values, seed=0) if len(values) else None
+    outcomes = card.shares and bool(np.isin(values, (0, 1)).all())
+    interval = mean_interval(values, seed=0, proportion=outcomes) if len(values) else None
     note = reason(len(values)) if len(values) else ""
     value = float(values.mean()) if len(values) else None
     low, high = (interval.low, interval.high) if interval else (None, None)
@@ -103,12 +104,11 @@ def field_summary(card: Any, field: str, subset: str, values: np.ndarray, bad: d
 
 def set_summaries(run: Run, card: Any, subset: str) -> list[Summary]:
     """The stored value of a set metric with what qualifies it; such values carry no interval."""
-    expected = len(chosen(run, subset))
     return [
         Summary(
             card.id, row["field"], subset, "set", card.better, card.unit, row["value"], None, None, row["n"],
-            failed=expected - row["n"], missing=0, not_applicable=0, note=qualified(row), n_ref=row["n_ref"],
-            floor=row["floor"], itself=row["self"],
+            **{why: row.get(why) or 0 for why in ("failed", "missing", "not_applicable")}, note=qualified(row),
+            n_ref=row["n_ref"], floor=row["floor"], itself=row["self"],
         )
         for row in run.records("sets")
         if (row["metric"], row["subset"]) == (card.id, subset)

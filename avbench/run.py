@@ -16,6 +16,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
+FINISHED = ("complete", "partial")
 COLUMNS: dict[str, dict[str, str]] = {
     "scores": {
         "sample": "string", "metric": "string", "field": "string", "value": "double", "status": "string",
@@ -44,6 +46,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     "sets": {
         "metric": "string", "field": "string", "subset": "string", "n": "int64", "n_ref": "int64", "value": "double",
         "floor": "double", "self": "double", "status": "string", "reason": "string", "notes": "string",
+        "failed": "int64", "missing": "int64", "not_applicable": "int64",
     },
 }  # fmt: skip
 
@@ -127,25 +130,72 @@ def runs_in(out: Path, suite: str | None = None, model: str | None = None) -> li
     return sorted(found, key=lambda run: (run.manifest["started"], run.folder.name))
 
 
-def open_run(out: Path, manifest: dict[str, Any], fresh: bool = False) -> tuple[Run, bool]:
-    """The unfinished run of the same specification, or a new folder. Returns (run, resumed)."""
+@contextmanager
+def open_run(out: Path, manifest: dict[str, Any], fresh: bool = False) -> Iterator[tuple[Run, bool]]:
+    """The unfinished run of the same specification, or a new folder: (run, resumed), held while the block runs.
+
+    Raises `UserError` where another process holds it.
+    """
     folder = model_folder(out, manifest["suite"]["name"], manifest["model"]["name"])
-    if not fresh:
-        for path in sorted(folder.glob(f"*-{manifest['digest'][:10]}/run.json"), reverse=True):
-            run = Run(path.parent)
-            if run.manifest["status"] in ("running", "interrupted", "failed"):
-                update(run, **{**manifest, "started": run.manifest["started"], "status": "running"})
-                return run, True
+    unfinished = None if fresh else find_unfinished(folder, manifest["digest"])
+    path = unfinished.folder if unfinished else new_folder(folder, manifest["digest"])
+    with held(path):
+        run = Run(path)
+        if unfinished is not None:
+            update(run, **{**manifest, "started": run.manifest["started"], "status": "running"})
+        else:
+            write_json(path / "run.json", {"schema": SCHEMA, "status": "running", "started": now(), **manifest})
+        yield run, unfinished is not None
+
+
+def find_unfinished(folder: Path, digest: str) -> Run | None:
+    """The latest run of a specification that has not come to its end."""
+    for path in sorted(folder.glob(f"*-{digest[:10]}/run.json"), reverse=True):
+        run = Run(path.parent)
+        if run.manifest["status"] not in FINISHED:
+            return run
+    return None
+
+
+def new_folder(folder: Path, digest: str) -> Path:
+    """A folder for a run that begins now."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    path = folder / f"{stamp}-{manifest['digest'][:10]}"
+    path = folder / f"{stamp}-{digest[:10]}"
     count = 1
     while path.exists():
         count += 1
-        path = folder / f"{stamp}.{count}-{manifest['digest'][:10]}"
+        path = folder / f"{stamp}.{count}-{digest[:10]}"
     path.mkdir(parents=True)
-    run = Run(path)
-    write_json(path / "run.json", {"schema": SCHEMA, "status": "running", "started": now(), **manifest})
-    return run, False
+    return path
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes of this machine; the lock ends with the process, however that ends.
+
+    Where the system or its file system has no such locks, the folder is not held. Raises `UserError` where another
+    process holds it.
+    """
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise UserError(
+            f"{folder} is under way in another process\n  wait for it or stop it; --fresh begins a run of its own"
+        ) from None
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def update(run: Run, **changes: Any) -> None:
@@ -153,6 +203,16 @@ def update(run: Run, **changes: Any) -> None:
     manifest = {**run.manifest, **changes}
     write_json(run.folder / "run.json", manifest)
     run.__dict__["manifest"] = manifest
+
+
+def stopped(run: Run, **changes: Any) -> None:
+    """Note in the manifest why a run has ended early, unless it has come to its end: another machine may have shared
+    the folder. Where the note cannot be written, the error that ended the run matters more."""
+    try:
+        if Run(run.folder).manifest["status"] not in FINISHED:
+            update(run, **changes, ended=now())
+    except (OSError, UserError):
+        return
 
 
 def now() -> str:
@@ -228,7 +288,7 @@ def find_run(name: str, out: Path, suite: str | None = None) -> Run:
         return Run(path)
     if path.name == "run.json" and path.is_file():
         return Run(path.parent)
-    done = [run for run in runs_in(out, suite, name) if run.manifest["status"] in ("complete", "partial")]
+    done = [run for run in runs_in(out, suite, name) if run.manifest["status"] in FINISHED]
     if not done:
         models = sorted({run.model for run in runs_in(out, suite)})
         have = f"; models with runs there: {', '.join(models)}" if models else ""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from avbench.errors import MissingClip, NotApplicable, SampleError
 from avbench.features import Feature, Field
@@ -89,12 +92,12 @@ def set_value(metric: Metric, ids: Sequence[str], rows: SetInputs) -> dict[str, 
     counts: dict[str, int | None] = {"n": 0, "n_ref": None}
     try:
         made = rows("generated", ids)
-        counts["n"] = len(made.rows)
+        counts |= {"n": len(made.rows), **without(made)}
         real = rows("reference", ids) if metric.card.reference else NO_SIDE
         generated, reference = made.rows, real.rows if metric.card.reference else None
         if reference is not None:
             generated, reference = aligned(generated, reference) if metric.card.paired else (generated, reference)
-            counts = {"n": len(generated), "n_ref": len(reference)}
+            counts |= {"n": len(generated), "n_ref": len(reference)}
         check_sides(made, real, reference)
         value = finite(metric.reduce(generated, reference), "value")
         said = metric.notes(generated, reference) if hasattr(metric, "notes") else []
@@ -108,6 +111,12 @@ def set_value(metric: Metric, ids: Sequence[str], rows: SetInputs) -> dict[str, 
     except Exception as error:
         reason = f"metric.error: {type(error).__name__}: {error}"
         return {**counts, "value": None, "status": "failed", "reason": reason, "notes": ""}
+
+
+def without(side: Side) -> dict[str, int]:
+    """How many clips of a side have no features, by why."""
+    found = Counter(error.status for error in side.lost.values())
+    return {status: found[status] for status in ("failed", "missing", "not_applicable")}
 
 
 def check_sides(made: Side, real: Side, reference: Rows | None) -> None:
@@ -129,7 +138,7 @@ def optional(metric: Metric, method: str, reference: Rows | None) -> float | Non
         return None
     try:
         return finite(getattr(metric, method)(reference), method)
-    except SampleError:
+    except (SampleError, ArithmeticError, np.linalg.LinAlgError):  # a singular half says nothing of the whole
         return None
 
 

@@ -50,7 +50,7 @@ class PairedResult:
     relative_change: difference / |mean_a|, None where mean_a is 0.
     p:               two-sided sign-flip permutation test of "no difference".
     win_rate:        share of pairs in which b is better (larger, where no direction is better), ties count half.
-    detectable:      smallest true difference that a paired t test of this n and spread finds with a power of 80 %.
+    error:           standard error of the mean difference, None for one pair; `detectable` makes a size of it.
     """
 
     n: int
@@ -61,7 +61,24 @@ class PairedResult:
     relative_change: float | None
     p: float
     win_rate: float
-    detectable: float | None
+    error: float | None
+
+
+@dataclass(frozen=True)
+class JointResult:
+    """Two systems by a set metric on the same samples; differences are b - a.
+
+    difference: without the bias that a set of this size has, of either sign; reduce(b) - reduce(a) has it.
+    interval:   95 % interval of `difference`.
+    error:      standard error of it.
+    p:          two-sided, of "no difference", by Student's distribution.
+    """
+
+    n: int
+    difference: float
+    interval: Interval
+    error: float
+    p: float
 
 
 def mean_interval(
@@ -93,14 +110,20 @@ def mean_interval(
     return _bca(values, np.random.default_rng(seed), level, resamples)
 
 
-def mean_intervals(columns: Sequence[Sequence[float] | np.ndarray], seed: int) -> list[Interval | None]:
-    """`mean_interval` of many sets of values at once; sets of one size share their resamples, as they do one by one."""
+def mean_intervals(
+    columns: Sequence[Sequence[float] | np.ndarray], seed: int, shares: bool = True
+) -> list[Interval | None]:
+    """`mean_interval` of many sets of values at once; sets of one size share their resamples, as they do one by one.
+
+    shares: whether values that are all 0 or 1 are successes and failures.
+    """
     found: dict[int, Interval | None] = {}
     sizes: dict[int, dict[int, np.ndarray]] = {}
     for index, column in enumerate(columns):
         values = np.sort(_finite(column))
-        if len(values) < MIN_SAMPLES or values[0] == values[-1] or np.isin(values, (0, 1)).all():
-            found[index] = mean_interval(values, seed)
+        outcomes = shares and bool(np.isin(values, (0, 1)).all())
+        if len(values) < MIN_SAMPLES or values[0] == values[-1] or outcomes:
+            found[index] = mean_interval(values, seed, proportion=outcomes)
         else:
             sizes.setdefault(len(values), {})[index] = values
     for n, members in sizes.items():
@@ -140,10 +163,12 @@ def paired(
     clusters: Sequence[Hashable] | None = None,
     level: float = 0.95,
     resamples: int = RESAMPLES,
+    shares: bool = True,
 ) -> PairedResult:
     """Compare b with a; a[i] and b[i] are of the same sample. At least one pair.
 
-    Where both hold only 0 and 1, the interval is Bonett and Price's for paired proportions (2012), otherwise BCa.
+    Where both hold only 0 and 1 and these are failures and successes (`shares`), the interval is Bonett and Price's for
+    paired proportions (2012), otherwise BCa.
     """
     a, b = _items(a, clusters), _items(b, clusters)
     if len(a) != len(b) or not len(a):
@@ -153,7 +178,7 @@ def paired(
     d, n, mean_a = b - a, len(a), float(a.mean())
     wins = d < 0 if better == "lower" else d > 0
     difference = float(d.mean())
-    binary = bool(np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all())
+    binary = shares and bool(np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all())
     return PairedResult(
         n=n,
         mean_a=mean_a,
@@ -163,7 +188,7 @@ def paired(
         relative_change=difference / abs(mean_a) if mean_a else None,
         p=sign_flip(d, seed, resamples),
         win_rate=float((wins.sum() + 0.5 * (d == 0).sum()) / n),
-        detectable=detectable(d),
+        error=float(d.std(ddof=1)) / math.sqrt(n) if n > 1 else None,
     )
 
 
@@ -193,18 +218,20 @@ def sign_flip(differences: Sequence[float] | np.ndarray, seed: int, resamples: i
     return (1 + hits) / (1 + resamples)
 
 
-def detectable(differences: Sequence[float] | np.ndarray, alpha: float = ALPHA, power: float = POWER) -> float | None:
-    """Smallest mean difference that a two-sided paired t test finds with this power, given this n and spread.
+def detectable(n: int, error: float, tests: int = 1, alpha: float = ALPHA, power: float = POWER) -> float:
+    """Smallest mean difference that a two-sided t test of n values finds with this power.
 
-    None for one pair. The usual approximation (t quantiles of both errors) x standard error.
+    error: the standard error of the mean difference. tests: how many share alpha; at its strictest step Holm tests at
+    alpha / tests. The usual approximation: (t quantiles of both errors) x standard error. At least two values.
     """
     from scipy.special import stdtrit
 
-    d = np.sort(_finite(differences))
-    if len(d) < 2:
-        return None
-    quantiles = stdtrit(len(d) - 1, 1 - alpha / 2) + stdtrit(len(d) - 1, power)
-    return float(quantiles * d.std(ddof=1) / math.sqrt(len(d)))
+    return float((stdtrit(n - 1, 1 - alpha / tests / 2) + stdtrit(n - 1, power)) * error)
+
+
+def fewest(tests: int = 1, alpha: float = ALPHA) -> int:
+    """Pairs below which sign flips reach alpha / tests by no difference, however large: the least p is 2 / 2^n."""
+    return math.floor(1 + math.log2(tests / alpha)) + 1
 
 
 def holm(pvalues: Sequence[float]) -> list[float]:
@@ -310,7 +337,7 @@ def _common_tests(
     return {(names[i], names[j]): (float(p[i, j]), float(means[j] - means[i])) for i, j in np.argwhere(p)}
 
 
-def joint_resample_interval(
+def joint_difference(
     reduce: Callable[[Rows, Rows | None], float],
     a_rows: Rows,
     b_rows: Rows,
@@ -318,15 +345,19 @@ def joint_resample_interval(
     seed: int,
     resamples: int = 200,
     level: float = 0.95,
-) -> Interval | None:
-    """Interval of a *difference* reduce(b) - reduce(a) of a set metric; there is none for one set's value.
+) -> JointResult | None:
+    """The *difference* reduce(b) - reduce(a) of a set metric with an interval; there is none for one set's value.
 
     Both sets hold the same samples in one order. Each resample takes one random half of the samples, without
-    replacement, for a and b alike (and for the reference where it is of the same samples, else it stays whole). The
-    deviation of a half-sample's difference has the spread of the full difference's error, and what small n adds to
-    both distances cancels; drawing with replacement would inflate a Fréchet distance beyond its own interval.
-    Returns None below 2 x `MIN_SAMPLES` samples. Politis, Romano and Wolf 1999 (subsampling).
+    replacement, for a and b alike (and for the reference where it is of the same samples, else it stays whole).
+    Half-samples' differences have the spread of the full difference's error. What a set of n adds to a Fréchet distance
+    falls as 1 / n and grows with the set's own spread, so it does not cancel between sets of different spread: halves
+    have twice as much of it, and it is taken off as 2 x whole - mean of halves. That holds where there are more samples
+    than dimensions. Drawing with replacement would inflate a Fréchet distance beyond its own interval.
+    Returns None below 2 x `MIN_SAMPLES` samples. Politis, Romano and Wolf 1999 (subsampling); Quenouille 1956 (bias).
     """
+    from scipy.special import stdtr, stdtrit
+
     if a_rows.ids != b_rows.ids:
         raise ValueError("a joint interval needs the same samples in the same order on both sides")
     n = len(a_rows)
@@ -342,9 +373,12 @@ def joint_resample_interval(
 
     whole = reduce(b_rows, reference_rows) - reduce(a_rows, reference_rows)
     halves = np.array([half_difference() for _ in range(resamples)])
-    deviations = halves - halves.mean()
-    low, high = np.quantile(deviations, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(whole + low), float(whole + high), "joint half-samples", level)
+    difference, error = float(2 * whole - halves.mean()), float(halves.std(ddof=1))
+    wide = float(stdtrit(n - 1, (1 + level) / 2)) * error
+    p = 2 * float(stdtr(n - 1, -abs(difference) / error)) if error else float(difference == 0)
+    return JointResult(
+        n, difference, Interval(difference - wide, difference + wide, "joint half-samples", level), error, p
+    )
 
 
 def half_split(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,8 @@
 
 A feature's key is the sha256 of all that decides its value: the bytes of the media (or the text), view, encoder,
 digest of the weights, decoder, precision. Names and times of files play no part. One file per feature, written beside
-its place and moved there, so that a reader sees a whole file or none.
+its place and moved there, so that a reader sees a whole file or none. What a crash of the machine has torn all the same
+counts as absent.
 """
 
 from __future__ import annotations
@@ -11,15 +12,25 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from avbench.errors import UserError
+
 Value = np.ndarray | dict[str, np.ndarray]
 SINGLE = "value"
 CHUNK = 1 << 20
+HEAD = 4096  # bytes read to see whether a feature is whole: more than nearly all headers have
+PAUSES = (0.1, 0.4, 1.6, 6.4, 25.6)  # seconds; NFS answers "no such file" for up to 30 s after another node wrote it
+AGAIN = "repeat the command: what is there is kept, what is lost is computed anew; keep the store while it is in use"
+
+
+class FeatureLost(UserError):
+    """A feature that was in the store cannot be had from it. No sample is to blame, so the command ends."""
 
 
 def cache_root() -> Path:
@@ -65,17 +76,19 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def __contains__(self, name: str) -> bool:
-        try:
-            return (self.root / name).stat().st_size > 0
-        except FileNotFoundError:
-            return False
+    def size(self, name: str) -> int:
+        return (self.root / name).stat().st_size
 
-    def read(self, name: str) -> bytes:
-        return (self.root / name).read_bytes()
+    def read(self, name: str, count: int = -1) -> bytes:
+        """The first `count` bytes; all where it is negative."""
+        with (self.root / name).open("rb") as stream:
+            return stream.read(count)
 
     def write(self, name: str, data: bytes) -> None:
         write_atomic(self.root / name, data, sync=False)
+
+    def delete(self, name: str) -> None:
+        (self.root / name).unlink(missing_ok=True)
 
 
 class Bucket:
@@ -90,15 +103,19 @@ class Bucket:
 
         return fsspec.url_to_fs(self.url)[0]  # kept by fsspec for each process
 
-    def __contains__(self, name: str) -> bool:
-        return bool(self.files.exists(f"{self.url}/{name}"))
+    def size(self, name: str) -> int:
+        return int(self.files.size(f"{self.url}/{name}"))
 
-    def read(self, name: str) -> bytes:
-        return bytes(self.files.cat_file(f"{self.url}/{name}"))
+    def read(self, name: str, count: int = -1) -> bytes:
+        """The first `count` bytes; all where it is negative."""
+        return bytes(self.files.cat_file(f"{self.url}/{name}", end=None if count < 0 else count))
 
     def write(self, name: str, data: bytes) -> None:
         self.files.makedirs(f"{self.url}/{name}".rsplit("/", 1)[0], exist_ok=True)
         self.files.pipe_file(f"{self.url}/{name}", data)
+
+    def delete(self, name: str) -> None:
+        self.files.rm_file(f"{self.url}/{name}")
 
 
 class Store:
@@ -108,18 +125,48 @@ class Store:
     """
 
     def __init__(self, root: Path | str | None = None) -> None:
-        place = str(root or os.environ.get("AVBENCH_STORE") or cache_root() / "features")
-        self.blobs: Folder | Bucket = Bucket(place) if "://" in place else Folder(Path(place))
+        self.place = str(root or os.environ.get("AVBENCH_STORE") or cache_root() / "features")
+        self.blobs: Folder | Bucket = Bucket(self.place) if "://" in self.place else Folder(Path(self.place))
 
     def __contains__(self, key: str) -> bool:
-        return blob(key) in self.blobs
+        """Whether the feature is there and whole, by its size and header; its values are not read."""
+        name = blob(key)
+        try:
+            size = self.blobs.size(name)
+            head = self.blobs.read(name, min(size, HEAD)) if size else b""
+            if HEAD < header_end(head) <= size:
+                head = self.blobs.read(name, header_end(head))
+        except FileNotFoundError:
+            return False
+        return declared_size(head) == size
 
     def get(self, key: str) -> Value:
-        """The feature: an array, or a dict of arrays for encoders that give several."""
+        """The feature: an array, or a dict of arrays for encoders that give several.
+
+        `FeatureLost` where it is not there, also after a while, or cannot be read; such a file is deleted.
+        """
+        from safetensors import SafetensorError
         from safetensors.numpy import load
 
-        tensors = load(self.blobs.read(blob(key)))
+        data = self.read(blob(key))
+        try:
+            tensors = load(data)
+        except (SafetensorError, ValueError, KeyError) as error:
+            self.blobs.delete(blob(key))
+            raise FeatureLost(f"{self.place}: {blob(key)} was damaged ({error}) and is deleted\n  {AGAIN}") from None
         return tensors[SINGLE] if set(tensors) == {SINGLE} else tensors
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file that should be there: a network file system may deny it for a while."""
+        pauses = iter(PAUSES)
+        while True:
+            try:
+                return self.blobs.read(name)
+            except OSError as error:
+                if (pause := next(pauses, None)) is None:
+                    reason = f"was there and cannot be read now ({error})"
+                    raise FeatureLost(f"{self.place}: {name} {reason}\n  {AGAIN}") from None
+                time.sleep(pause)
 
     def put(self, key: str, value: Value, meta: Mapping[str, Any]) -> None:
         """Write a feature atomically; `meta` says in words what it is."""
@@ -133,6 +180,21 @@ class Store:
 def blob(key: str) -> str:
     """Where a feature lies in its store."""
     return f"{key[:2]}/{key}.safetensors"
+
+
+def header_end(head: bytes) -> int:
+    """Where the header of a safetensors file ends: eight bytes say how long it is."""
+    return 8 + int.from_bytes(head[:8], "little")
+
+
+def declared_size(head: bytes) -> int | None:
+    """Bytes that a safetensors file with this header has; None where there is no whole header."""
+    try:
+        entries = json.loads(head[8 : header_end(head)])
+        ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
+        return header_end(head) + max(ends, default=0)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return None
 
 
 def write_atomic(path: Path, data: bytes, sync: bool = True) -> None:

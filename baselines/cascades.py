@@ -25,10 +25,9 @@ from typing import Any
 from avbench.baselines.pipelines import Pipeline
 from avbench.clip import Audio, Clip
 from avbench.errors import SampleError, UserError
-from avbench.generator import Generating, Model, Request, find_clips, load_model, next_clip, prompt_row
+from avbench.generator import Generating, Made, Model, Request, attempted, find_clips, load_model, next_clip, prompt_row
 
 ORDERS = {"t-v|t-a": ("video", "audio"), "t-v-a": ("video", "audio"), "t-a-v": ("audio", "video")}
-Made = Clip | SampleError
 Maker = Callable[[Sequence[Request]], list[Made]]
 
 
@@ -60,13 +59,10 @@ class Cascade:
         reads = {first: False, second: self.order != "t-v|t-a"}
         return {"video": maker(self.video, reads["video"]), "audio": maker(self.audio, reads["audio"])}
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[Clip]:
-        """One clip per request, in order."""
+    def generate(self, requests: Sequence[Request]) -> Iterator[Made]:
+        """One clip per request, in order, or why there is none."""
         for at in range(0, len(requests), self.chunk):
-            for made in self.together(requests[at : at + self.chunk]):
-                if isinstance(made, SampleError):
-                    raise made
-                yield made
+            yield from self.together(requests[at : at + self.chunk])
 
     def together(self, requests: Sequence[Request]) -> list[Made]:
         """Both parts over some requests; where one fails for a sample, its error stands in the sample's place."""
@@ -136,21 +132,29 @@ def by_folder(model: Model, requests: Sequence[Request]) -> list[Made]:
 
 def by_command(model: Model, reads: bool, requests: Sequence[Request]) -> list[Made]:
     """A command, with its prompts and (if it `reads`) an earlier part's clips in a folder of their own."""
-    from avbench.encode import write_clip
-
     assert model.run is not None
     with TemporaryDirectory(prefix="avbench-cascade-") as folder:
-        out = Path(folder) / "out"
+        out, given = Path(folder) / "out", Path(folder) / "given" if reads else None
         out.mkdir()
-        rows = [prompt_row(request.sample, request.seed) for request in requests]
-        for row, request in zip(rows, requests):
-            if reads:
-                row["given"] = str(Path(folder) / "given" / f"{request.sample.id}.mp4")
-                write_clip(Path(row["given"]), request.reference(request.sample.id))
-        prompts = Path(folder) / "prompts.jsonl"
-        prompts.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-        model.run(prompts, out)
-        return read_clips(find_clips(out, requests[0].suite, model.config.get("pattern")), requests)
+        rows = [attempted(partial(told, request, given)) for request in requests]
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows if not isinstance(row, SampleError)]
+        if lines:
+            prompts = Path(folder) / "prompts.jsonl"
+            prompts.write_text("".join(lines), encoding="utf-8")
+            model.run(prompts, out)
+        made = read_clips(find_clips(out, requests[0].suite, model.config.get("pattern")), requests)
+        return [row if isinstance(row, SampleError) else one for row, one in zip(rows, made)]
+
+
+def told(request: Request, folder: Path | None) -> dict[str, Any]:
+    """A command's prompt; with a folder, the earlier part's clip is written there and named by `given`."""
+    from avbench.encode import write_clip
+
+    row = prompt_row(request.sample, request.seed)
+    if folder is not None:
+        row["given"] = str(folder / f"{request.sample.id}.mp4")
+        write_clip(Path(row["given"]), request.reference(request.sample.id))
+    return row
 
 
 def read_clips(files: Mapping[str, Any], requests: Sequence[Request]) -> list[Made]:
@@ -163,8 +167,5 @@ def read_clips(files: Mapping[str, Any], requests: Sequence[Request]) -> list[Ma
         if file is None:
             found.append(SampleError("generate.none", "a part of the cascade made no clip of this sample"))
             continue
-        try:
-            found.append(decode(file.main, file.audio if file.video is not None else None))
-        except SampleError as error:
-            found.append(error)
+        found.append(attempted(partial(decode, file.main, file.audio if file.video is not None else None)))
     return found

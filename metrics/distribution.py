@@ -77,13 +77,17 @@ class Frechet(SetDistance):
         rows = self.side(reference)
         return self.distance(rows, rows)
 
-    def notes(self, generated: Rows, reference: Rows) -> list[str]:
-        found = super().notes(generated, reference)
+    def unresolved(self, generated: Rows, reference: Rows) -> str:
+        """Why differences at this N say little of the models, "" where they do: with no more rows than dimensions, the
+        bias follows no known law and differs between models."""
         side = self.side(reference)
         n, dims = min(count(self.side(generated)), count(side)), width(side)
-        if n <= dims:
-            found.insert(0, f"N = {n} in {dims} dimensions: biased upwards, comparable only at this N")
-        return found
+        return f"N = {n} in {dims} dimensions" if n <= dims else ""
+
+    def notes(self, generated: Rows, reference: Rows) -> list[str]:
+        few = self.unresolved(generated, reference)
+        said = [f"{few}: biased upwards, comparable only at this N"] if few else []
+        return said + super().notes(generated, reference)
 
 
 class Kernel(SetDistance):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from avbench.errors import NotApplicable
-from avbench.features import Context, Encoder, Feature, Text
+from avbench.features import Encoder, Feature, Text
 from avbench.metric import sample_metric
 from avbench.metrics.views_imagebind import AudioMels, FramePairs, NeighbourPairs, WindowFrames, WindowMels
 from avbench.views import AllFrames, Frames, ShortSide
@@ -22,7 +22,7 @@ IB_VISION = Encoder("imagebind.vision", f"{ENCODERS}:vision", weights=WEIGHTS, b
 IB_AUDIO = Encoder("imagebind.audio", f"{ENCODERS}:audio", weights=WEIGHTS, batch=64, flops=4.1e10)
 IB_TEXT = Encoder("imagebind.text", f"{ENCODERS}:text", weights=WEIGHTS, batch=64, flops=4.7e10)
 IB_TEXT_RELEASED = Encoder("imagebind.text_released", f"{ENCODERS}:text_released", weights=WEIGHTS, flops=4.7e10)
-WINDOWS = Encoder("javisscore.windows", f"{__name__}:windows", unit="clip")
+WINDOWS = Encoder("javisscore.windows", "avbench.features:as_is", unit="clip")
 
 STILLS = Frames(AllFrames(), ShortSide(224, "bicubic-pil"))
 SOUND_RELEASED = Feature(IB_AUDIO, AudioMels(released=True))
@@ -34,11 +34,6 @@ AV_BENCHMARK = "hkchengrex/av-benchmark 050a5cd"
 SHARED_WAVEFORM = "the mean is removed in place from overlapping slices of one waveform, so later slices are shifted"
 LEFT_CHANNEL = "only the first audio channel is heard (ours: the mean over channels)"
 NO_END_TOKEN = "a prompt of 76 tokens or more loses its end token, and all such prompts share one embedding"
-
-
-def windows(context: Context) -> Callable[[np.ndarray], np.ndarray]:
-    """The frame ranges of JavisScore's windows are their own feature."""
-    return lambda ranges: ranges
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:

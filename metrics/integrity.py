@@ -39,8 +39,8 @@ class Integrity:
     """Share of clips without a technical defect.
 
     A clip is sound (1) when at most half its frames are black, at most 90 % repeat the frame before, the audio is not
-    all silence, at most 0.1 % of samples are clipped, DC is at most 0.02, and the streams end within 0.25 s of each
-    other; else 0. Streams that are not there are not judged. Every measurement is a field of its own.
+    all silence, at most 0.1 % of samples are clipped, DC is at most 0.02, and the streams start and end within 0.25 s
+    of each other; else 0. Streams that are not there are not judged. Every measurement is a field of its own.
     """
 
     clip = Feature(INTEGRITY, Whole("clip"))

@@ -8,7 +8,7 @@ number: public pipelines differ in copies, detectors, shortest tracks and averag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from avbench.clip import Clip
 from avbench.errors import NotApplicable
-from avbench.features import Context, Encoder, Feature, View
+from avbench.features import Encoder, Feature, View
 from avbench.metric import Track, sample_metric
 from avbench.metrics.faces import (
     SCENEDETECT_05,
@@ -33,7 +33,7 @@ from avbench.metrics.reencode import FPS, PER_FRAME, Kind, Material, material, s
 
 ENCODERS = "avbench.metrics.encoders"
 S3FD = Encoder("s3fd", f"{ENCODERS}.s3fd:faces", weights=("s3fd",), batch=32, flops=3.6e10)  # of 320 x 180
-TRACKS = Encoder("lipsync.tracks", f"{__name__}:as_is", unit="clip")
+TRACKS = Encoder("lipsync.tracks", "avbench.features:as_is", unit="clip")
 LIPS = Encoder("syncnet.lips", f"{ENCODERS}.syncnet:lips", weights=("syncnet_v2",), batch=64, flops=3.1e9)
 SOUND = Encoder("syncnet.audio", f"{ENCODERS}.syncnet:audio", weights=("syncnet_v2",), batch=256, flops=4.9e8)
 
@@ -212,11 +212,6 @@ class SoundWindows(View):
             columns = np.lib.stride_tricks.sliding_window_view(mfcc(heard), COLUMNS, axis=0)
             parts.append(columns[:: 100 // FPS][:count])  # a column is 10 ms
         return np.concatenate(parts).astype(np.float32)
-
-
-def as_is(context: Context) -> Callable[[Any], Any]:
-    """Tracks are their own feature."""
-    return lambda tracks: tracks
 
 
 def features_of(pipeline: Pipeline) -> tuple[Feature, Feature, Feature]:

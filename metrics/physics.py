@@ -177,7 +177,7 @@ def variation(motion: Motion) -> float:
 
 
 def jumps(motion: Motion) -> float:
-    """Summed length of jumps, in picture heights: of steps that differ from both neighbours by more than a pixel.
+    """Single leaps summed, in picture heights: by how much steps differ from both neighbours, beyond a pixel each.
 
     A step is compared with the median of itself and its neighbours, which lets reversals pass and single leaps not.
     """
@@ -291,7 +291,7 @@ def checked(tags: Sequence[str], truth: Mapping[str, Any], grid: Mapping[str, np
     differs=("measured by the known laws of one world, where videophy2_pc asks a language model",),
     fields={
         "permanence": "share of the thing that is there and in the pieces it should be, mean over frames (1 is best)",
-        "continuity": "1 less the length of all jumps in picture heights, at least 0 (balls)",
+        "continuity": "1 less `jumps`, at least 0 (balls)",
         "solidity": "1 less the deepest overlap of bodies in diameters, at least 0",
         "contact": "how far reversals reach the surface: 1 within half a desk pixel, 0 from 1.5 on; 0 if nothing turns",
         "avoidance": "share of reversals more than a desk pixel off the surface",
@@ -300,7 +300,7 @@ def checked(tags: Sequence[str], truth: Mapping[str, Any], grid: Mapping[str, np
         "restitution_error": "relative error of the speed after contacts over the speed before, at most 1 (balls)",
         "energy_gain": "share of contacts that are left faster than they were met, by over 5 %",
         "penetration": "deepest overlap of bodies beyond half a desk pixel, picture heights",
-        "jumps": "length of all jumps, picture heights",
+        "jumps": "single leaps, each less a pixel, summed, picture heights",
         "mass_cv": "coefficient of variation of the thing's area",
         "turns": "number of reversals",
     },

@@ -18,9 +18,10 @@ from avbench.clip import Clip
 from avbench.errors import NotApplicable
 from avbench.features import Encoder, Feature, Field, View
 from avbench.metric import sample_metric
+from avbench.metrics.encoders.whisper import SPACELESS
 from avbench.store import array_text, text_array
 
-BY_CHARACTER = ("zh", "ja", "ko", "yue", "th")
+BY_CHARACTER = (*SPACELESS, "ko")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Speech(View):
         return {"audio": to_16k(clip.need_audio()), "language": text_array(str(inputs[0]))}
 
 
-WHISPER = Encoder("whisper", "avbench.metrics.encoders.whisper:load", weights=("whisper",), unit="clip")
+WHISPER = Encoder("whisper", "avbench.metrics.encoders.whisper:load", version=2, weights=("whisper",), unit="clip")
 
 
 @cache
@@ -165,6 +166,7 @@ class WER(_Transcribed):
         "texts are only stripped and lowered: punctuation and spelling count as errors",
         "a transcript of nothing but ASCII punctuation is taken as empty",
         "transcribed here by Whisper, not by SenseVoiceSmall, whose package is not kept",
+        "the reference splits every language at spaces; those that `cer` is for are not applicable here",
     ),
 )  # fmt: skip
 class VerseBenchWER(_Transcribed):
@@ -181,7 +183,7 @@ class VerseBenchWER(_Transcribed):
     fields={"errors": "edits, for the micro average", "length": "characters of the reference", "clipped": "min(1, x)"},
 )  # fmt: skip
 class CER(_Transcribed):
-    """Character error rate, for languages written without spaces (zh, ja, ko, yue, th).
+    """Character error rate, for languages written without spaces (zh, ja, yue, th, lo, my, km) and Korean.
 
     Both texts pass Whisper's multilingual normaliser and lose their white space. Traditional and Simplified script are
     different characters here.

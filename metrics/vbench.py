@@ -13,7 +13,7 @@ from avbench.errors import NotApplicable
 from avbench.features import Encoder, Feature, Text, Whole
 from avbench.metric import Rows, Track, sample_metric, set_metric
 from avbench.metrics.clip import CLIP_B32_IMAGE, CLIP_L14_IMAGE, unit
-from avbench.metrics.views_quality import Of, Pairs, Triples
+from avbench.metrics.views_quality import Of, Pairs, Spacing, Triples
 from avbench.views import AllFrames, Fit, Frames, Middle, ShortSide
 
 SOURCE = "Huang et al. 2024, Vchitect/VBench 45e79ec"
@@ -23,6 +23,7 @@ HALF = "on CUDA the reference runs CLIP in float16; here the run's precision hol
 ROOM = "avbench.metrics.encoders"
 DIFFERENCES = Encoder("frame.differences", f"{ROOM}.differences:load", unit="clip")
 DINO = Encoder("dino.vitb16", f"{ROOM}.dino:image", weights=("dino_vitb16",), batch=64, flops=6.5e10)
+SPACING = Encoder("frame.spacing", "avbench.features:as_is", unit="clip")
 RAFT = Encoder("raft.motion", f"{ROOM}.raft:motion", weights=("raft_things",), batch=4)
 AMT = Encoder("amt_s.midpoint", f"{ROOM}.amt:midpoint_error", weights=("amt_s",), batch=4)
 MUSIQ_SPAQ = Encoder("musiq.spaq", f"{ROOM}.musiq:quality", weights=("musiq_spaq",), batch=16, flops=3.2e10)
@@ -34,6 +35,7 @@ EVERY, EIGHT = AllFrames(), Middle(8)
 CLIP_SMOOTH = ShortSide(224, "bicubic-pil")  # CLIP's own preprocessing
 CLIP_ALIASED = ShortSide(224, "bicubic-torch", dtype="float32")
 
+EIGHTH = 1 / 8  # of a second
 TOP5, TOP2, TOP5_INSIDE, MEAN, SIDE = range(5)  # columns of RAFT's feature
 TRUNCATED, EXACT = range(2)  # columns of AMT's feature
 
@@ -226,21 +228,23 @@ def moves(pairs: np.ndarray, sides: np.ndarray, needed: int) -> bool:
 
 
 @sample_metric(
-    "dynamic_degree", version=1, better="higher", unit="share", range=(0, 1), source=SOURCE,
+    "dynamic_degree", version=2, better="higher", unit="share", range=(0, 1), source=SOURCE,
     fields={"speed": "mean over pairs of the fastest 5 % of the flow, in pixels per 1/8 s at a short side of 256"},
 )  # fmt: skip
 class DynamicDegree:
     """Does anything move much? The share of clips that RAFT finds dynamic.
 
-    Of frames about 1/8 s apart, a quarter must move by more than 6 pixels at a short side of 256, in the mean of the
-    fastest 5 % of pixels, padding left out. By itself more is not better: it says how much the consistency scores were
-    put to the test.
+    Of frames about 1/8 s apart, a quarter must move by more than 6 pixels in 1/8 s at a short side of 256, in the mean
+    of the fastest 5 % of pixels, padding left out. The frames' own times make pixels of a pair those of 1/8 s, so that
+    a frame rate that is no multiple of 8 changes nothing. By itself more is not better: it says how much the
+    consistency scores were put to the test.
     """
 
     motion = Feature(RAFT, Pairs("8fps"))
+    spacing = Feature(SPACING, Spacing("8fps"))
 
-    def score(self, motion: np.ndarray) -> dict[str, float]:
-        pairs, sides = motion[:, TOP5_INSIDE], motion[:, SIDE]
+    def score(self, motion: np.ndarray, spacing: np.ndarray) -> dict[str, float]:
+        pairs, sides = motion[:, TOP5_INSIDE] * (EIGHTH / spacing), motion[:, SIDE]
         dynamic = moves(pairs, sides, max(1, round((len(pairs) + 1) / 4)))
         return {"": float(dynamic), "speed": float((pairs / sides).mean() * 256)}
 
@@ -248,7 +252,7 @@ class DynamicDegree:
 @sample_metric(
     "dynamic_degree@vbench", version=1, better="higher", unit="share", range=(0, 1), source=SOURCE,
     differs=[
-        "flow is judged on the padded frame",
+        "flow is judged on the padded frame, and per pair of frames: the same motion counts more at 12 than at 20 fps",
         "two frames always count as dynamic",
         "only the share of dynamic clips, no speed; the reference reads .mp4 files alone",
     ],

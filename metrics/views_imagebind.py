@@ -221,6 +221,7 @@ class Windows:
     def at(self, video: Video, start: float, size: float, audio_start: float) -> tuple[Span, Span]:
         """The frames shown and the samples heard in [start, start + size) seconds."""
         first, last = np.searchsorted(video.times, [start - 1e-4, start + size - 1e-4])
+        first = min(first, last - 1)  # a window in which no frame begins shows the one before
         sample = round((start - audio_start) * RATE)
         return (int(first), int(last)), (sample, sample + round(size * RATE))
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from avbench.clip import Clip
+from avbench.clip import Clip, Video
 from avbench.errors import NotApplicable, SampleError
 from avbench.features import Feature, View
 from avbench.views import StrideToFps
@@ -63,6 +63,11 @@ def halved(frames: np.ndarray) -> np.ndarray:
     return np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR) for frame in frames])
 
 
+def picked(video: Video, every: str) -> np.ndarray | slice:
+    """Which frames pairs are made of."""
+    return AT_ABOUT_8_FPS(video) if every == "8fps" else slice(None)
+
+
 @dataclass(frozen=True)
 class Pairs(View):
     """Frames and the ones after them: uint8 [P, 2, H, W, 3].
@@ -76,8 +81,7 @@ class Pairs(View):
 
     def __call__(self, clip: Clip, *inputs: Any) -> np.ndarray:
         video = clip.need_video()
-        chosen = AT_ABOUT_8_FPS(video) if self.every == "8fps" else slice(None)
-        frames = video.frames[chosen]
+        frames = video.frames[picked(video, self.every)]
         if len(frames) < 2:
             raise NotApplicable("too_few_frames", f"{len(video.frames)} frame(s) hold no two to compare")
         if self.every == "wrap":
@@ -86,6 +90,17 @@ class Pairs(View):
             frames = halved(frames)
         check_size(frames, 8)
         return windows(frames, 2, 1)
+
+
+@dataclass(frozen=True)
+class Spacing(View):
+    """Seconds between the frames of each of `Pairs`: float64 [P]."""
+
+    every: Literal["frame", "8fps"] = "frame"
+
+    def __call__(self, clip: Clip, *inputs: Any) -> np.ndarray:
+        video = clip.need_video()
+        return np.diff(video.times[picked(video, self.every)])
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from avbench import encode
 from avbench.clip import Audio, Clip, Video
 from avbench.encode import ERRORS, write_clip
 from avbench.errors import SampleError
 from avbench.media import decode
+from tests.conftest import bouncing
 from tests.media_factory import picture, tones
 
 
@@ -245,3 +247,19 @@ def test_a_broken_clip_is_refused(tmp_path: Path, name: str) -> None:
         write_clip(tmp_path / "a.mp4", broken_clips()[name])
     assert caught.value.code == name.rsplit("-", 1)[0]
     assert not list(tmp_path.iterdir())
+
+
+def test_two_writers_of_one_place_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers that share a folder have equal process ids: the second writes while the first is at it."""
+    path, real = tmp_path / "c.mp4", encode.write_streams
+
+    def interrupted(*arguments: object) -> None:
+        monkeypatch.setattr(encode, "write_streams", real)
+        write_clip(path, bouncing(1))
+        real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(encode, "write_streams", interrupted)
+    write_clip(path, bouncing(0))
+    whole = tmp_path / "whole.mp4"
+    write_clip(whole, bouncing(0))
+    assert path.read_bytes() == whole.read_bytes() and sorted(tmp_path.iterdir()) == [path, whole]

@@ -1,17 +1,20 @@
 """The executor on small real networks: sharing, batches, chains of features, errors that stay with their clip."""
 
-from collections.abc import Sequence
+import weakref
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 from avbench.clip import Clip
 from avbench.encode import write_clip
 from avbench.errors import SampleError
-from avbench.execute import Executor, Settings, batch_size
+from avbench.execute import Executor, Settings, batch_size, set_precision
 from avbench.features import Encoder, Feature, Text, View, Whole
 from avbench.generator import ClipFile
 from avbench.metric import closure, sample_metric
@@ -140,6 +143,150 @@ def test_out_of_memory_halves_the_batch_and_then_fails_the_clip(
     monkeypatch.setattr(nets, "LIMIT", -1)
     _, _, failed = run(tmp_path / "c", subjects, FRAMES)
     assert failed["c0"][FRAMES].code == "encoder.out_of_memory"
+
+
+class Device:
+    """A device on which so many networks have room; each stays for as long as anything refers to it."""
+
+    def __init__(self, room: int) -> None:
+        self.room, self.there, self.tries = room, weakref.WeakSet[Any](), Counter[str]()
+
+    def loader(self, name: str, real: Any) -> Any:
+        def load(context: Any) -> Any:
+            self.tries[name] += 1
+            if len(self.there) >= self.room:
+                tensor = bytearray(1 << 20)  # what a load had placed so far; the error's traceback refers to it
+                raise torch.OutOfMemoryError(f"CUDA out of memory: {len(tensor)} bytes more\nlong advice")
+            network = real(context)
+            placed = Placed(network)
+            self.there.add(placed)
+            return placed
+
+        return load
+
+
+class Placed:
+    """A network, with itself in a cycle as modules are."""
+
+    def __init__(self, network: Any) -> None:
+        self.network, self.me = network, self
+
+    def __call__(self, items: Any) -> Any:
+        return self.network(items)
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Device]:
+    """room -> a device on which the test networks are loaded from then on."""
+    real = {name: getattr(nets, name) for name in ("conv", "words", "picky", "head")}
+
+    def make(room: int) -> Device:
+        made = Device(room)
+        for name, loader in real.items():
+            monkeypatch.setattr(nets, name, made.loader(name, loader))
+        return made
+
+    return make
+
+
+@pytest.mark.parametrize("room", [1, 2, 3])
+def test_networks_make_room_for_each_other(tmp_path: Path, device: Callable[[int], Device], room: int) -> None:
+    subjects = made(tmp_path, range(4))
+    wanted = (FRAMES, WORDS, HEAD)
+    _, _, whole = run(tmp_path / "a", subjects, *wanted)
+    crowded = device(room)
+    _, _, found = run(tmp_path / "b", subjects, *wanted, chunk_bytes=1)
+    for name, features in whole.items():
+        assert all(np.array_equal(value, found[name][feature]) for feature, value in features.items()), found[name]
+    assert len(crowded.there) <= room and (max(crowded.tries.values()) == 1 if room == 3 else True)
+
+
+def test_a_network_without_room_costs_its_own_features(
+    tmp_path: Path, device: Callable[[int], Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told with advice, and asked for no more: the others would be loaded again for every chunk."""
+    crowded = device(3)
+
+    def conv(context: Any) -> Any:
+        crowded.tries["conv"] += 1
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80 GiB\nlong advice")
+
+    monkeypatch.setattr(nets, "conv", conv)
+    _, _, found = run(tmp_path, made(tmp_path, range(4)), FRAMES, HEAD, WORDS, PICKY, chunk_bytes=1)
+    for features in found.values():
+        error = features[FRAMES]
+        assert error.code == features[HEAD].code == "encoder.out_of_memory"
+        assert "80 GiB" in error.detail and "repeat the command" in error.detail and "long advice" not in error.detail
+        assert isinstance(features[WORDS], np.ndarray) and isinstance(features[PICKY], np.ndarray)
+    assert crowded.tries["conv"] == 2 and crowded.tries["words"] <= 2 and crowded.tries["picky"] <= 2
+
+
+@pytest.mark.parametrize("feature", [FRAMES, PICKY])
+def test_a_pass_without_room_is_tried_again_without_idle_networks(
+    tmp_path: Path, device: Callable[[int], Device], monkeypatch: pytest.MonkeyPatch, feature: Feature
+) -> None:
+    """At the same batch size: another one could change the last bit."""
+    subjects = made(tmp_path, [0])
+    crowded = device(2)
+    name = feature.encoder.name.partition(".")[2]
+    loaded = getattr(nets, name)
+
+    def load(context: Any) -> Any:
+        network = loaded(context)
+
+        def encode(items: Any) -> Any:
+            nets.CALLS.append(len(crowded.there))
+            if len(crowded.there) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return network(items)
+
+        return encode
+
+    monkeypatch.setattr(nets, name, load)
+    plan = Plan([metric_of(feature)], subjects, Store(tmp_path), {}, "fp32", "decoder-1")
+    executor = Executor(plan, Settings())
+    executor.networks.get(WORDS.encoder)
+    nets.CALLS.clear()
+    ((_, found),) = executor.execute()
+    assert isinstance(found[feature], np.ndarray)
+    assert nets.CALLS[0] == 2, "both were there at first"
+
+
+def test_a_whole_clip_without_room_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def picky(context: Any) -> Any:
+        def encode(video: Any) -> Any:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        return encode
+
+    monkeypatch.setattr(nets, "picky", picky)
+    _, _, found = run(tmp_path, made(tmp_path, [0]), PICKY, FRAMES)
+    assert found["c0"][PICKY].code == "encoder.out_of_memory" and isinstance(found["c0"][FRAMES], np.ndarray)
+
+
+def test_an_error_holds_no_decoded_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run keeps every error to its end."""
+    small = made(tmp_path, [1], size=32)
+    _, _, found = run(tmp_path, [*small, Subject("generated", Sample("e", 0, ""), None)], PICKY, INFINITE, WORDS)
+    errors = [one for features in found.values() for one in features.values() if isinstance(one, SampleError)]
+    assert len(errors) >= 3
+    assert all(one.__traceback__ is one.__context__ is one.__cause__ is None for one in errors)
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("fp32", False), ("tf32", True), ("bf16", False)])
+def test_a_gpu_rounds_to_tf32_only_where_asked(precision: str, allowed: bool) -> None:
+    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = not allowed
+        set_precision("cpu", precision)
+        assert all(backend.allow_tf32 is not allowed for backend in backends)
+        set_precision("cuda:0", precision)
+        assert all(backend.allow_tf32 is allowed for backend in backends)
+    finally:
+        for backend, value in zip(backends, before):
+            backend.allow_tf32 = value
 
 
 def test_features_of_features_come_after_them_and_need_no_second_decode(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from avbench.cli import app
 from avbench.clip import Audio
 from avbench.encode import write_clip
 from avbench.errors import NotComparable
+from avbench.metrics.distribution import Frechet
 from avbench.run import Run, find_run
 from tests.conftest import bouncing
 from tests.metrics.distribution import checkpoint
@@ -120,18 +121,52 @@ def test_a_suite_without_real_clips_says_so(place: Path) -> None:
 # Comparison -----------------------------------------------------------------------------------------------------------
 
 
-def test_compare_gives_the_difference_an_interval_by_joint_resampling(place: Path) -> None:
+def test_compare_gives_no_verdict_with_fewer_samples_than_dimensions(place: Path) -> None:
     row = compared("little", "much")
     values = [whole(latest(model))["value"] for model in ("little", "much")]
-    assert row["metric"] == "fd_vgg" and row["n"] == 24 and row["verdict"] == "worse"
+    assert row["metric"] == "fd_vgg" and row["n"] == 24 and row["verdict"] == "no verdict: N = 24 in 128 dimensions"
     assert [row["a"], row["b"]] == values and row["difference"] == pytest.approx(values[1] - values[0])
-    assert 0 < row["low"] < row["difference"] < row["high"] and row["p"] is None
+    assert row["low"] is row["p"] is row["holm"] is row["estimate"] is None
+
+
+@pytest.fixture
+def enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if 24 samples were more than there are dimensions."""
+    monkeypatch.setattr(Frechet, "unresolved", lambda *_: "")
+
+
+def test_compare_gives_the_difference_an_interval_by_joint_resampling(place: Path, enough: None) -> None:
+    row = compared("little", "much")
+    assert row["verdict"] == "worse" and row["p"] == row["holm"] < 0.05 and row["error"] > 0
+    assert 0 < row["low"] < row["estimate"] < row["high"] and row["detectable"] == pytest.approx(
+        2.93 * row["error"], 0.01
+    )
     back = compared("much", "little")
     assert (back["low"], back["high"]) == pytest.approx((-row["high"], -row["low"])) and back["verdict"] == "better"
     same = compared("much", "much")
     assert same["difference"] == 0 and same["verdict"] == "no difference shown"
     few = compared("little", "much", "--by", "even")
-    assert few["n"] == 12 and few["low"] is None and few["verdict"] == "no difference shown"
+    assert few["n"] == 12 and few["low"] is None and few["verdict"] == "no verdict: n = 12, below 20"
+
+
+def test_set_metrics_share_the_correction_of_the_table(place: Path, enough: None) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("avbench.stats.MIN_SAMPLES", 6)  # so that halves of the suite are enough
+        whole_suite = json.loads(run("compare", "little", "much", "-s", "discs", "--format", "json").stdout)["rows"]
+        words = ("compare", "little", "much", "-s", "discs", "--by", "even,odd")
+        rows = json.loads(run(*words, "--format", "json").stdout)["rows"]
+        printed = run(*words).stdout
+    assert whole_suite[0]["holm"] == whole_suite[0]["p"]
+    assert sorted(row["holm"] for row in rows)[0] == pytest.approx(2 * min(row["p"] for row in rows))
+    assert "the difference without the bias of n samples" in printed
+
+
+def test_arithmetic_that_fails_is_no_verdict_and_no_crash(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> float:
+        raise ArithmeticError("the matrix root has imaginary parts")
+
+    monkeypatch.setattr(Frechet, "reduce", broken)
+    assert compared("little", "much")["verdict"] == "n/a: metric.error: the matrix root has imaginary parts"
 
 
 def test_a_clip_that_failed_is_left_out_on_both_sides(place: Path) -> None:
@@ -150,7 +185,7 @@ def test_a_clip_that_failed_is_left_out_on_both_sides(place: Path) -> None:
 # Packs ----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_locked_pack_stands_for_the_clips_and_says_how_it_was_made(place: Path) -> None:
+def test_a_locked_pack_stands_for_the_clips_and_says_how_it_was_made(place: Path, enough: None) -> None:
     from avbench.metrics.packs import read_pack
 
     done = lock("discs.safetensors", "--json")
@@ -275,9 +310,18 @@ def test_published_features_serve_where_media_are_not_whole() -> None:
 @pytest.mark.heavy
 def test_compare_tells_degraded_baselines_of_clatter_apart(place: Path) -> None:
     """Noise on the sound is worse than the real clips; sounds dealt out anew are the same set to a set metric."""
-    words = ("-s", "clatter-mini", "--limit", 20, "--metrics", "fd_vgg", "--device", "cpu")
+    words = (
+        "-s",
+        "clatter-mini",
+        "--limit",
+        40,
+        "--metrics",
+        "fd_vgg",
+        "--device",
+        "cpu",
+    )  # 160 windows, 128 dimensions
     for model in ("audio-shuffled", "noisy-audio"):
         assert run("eval", "-m", model, *words, "--weights", "vggish=vggish.safetensors").exit_code == 0
     row = compared("audio-shuffled", "noisy-audio", suite="clatter-mini")
-    assert row["verdict"] == "worse" and row["n"] == 20 and 0 < row["low"] < row["difference"] < row["high"]
+    assert row["verdict"] == "worse" and row["n"] == 40 and 0 < row["low"] < row["estimate"] < row["high"]
     assert abs(row["a"]) < 1e-6 * row["b"]

@@ -202,7 +202,7 @@ def test_pairing_sees_what_the_spread_of_samples_hides() -> None:
     a = 10 * drawn(0, 100)
     result = stats.paired(a, a + 0.1 + 0.05 * np.random.default_rng(1).normal(size=100), seed=0)
     assert result.p < 1e-4 and result.interval is not None and 0 < result.interval.low < 0.1 < result.interval.high
-    assert result.detectable is not None and result.detectable < 0.02
+    assert result.error is not None and stats.detectable(result.n, result.error) < 0.02
 
 
 def test_binary_scores_get_an_interval_of_paired_proportions() -> None:
@@ -216,13 +216,20 @@ def test_binary_scores_get_an_interval_of_paired_proportions() -> None:
     assert same is not None and same.low < 0 < same.high  # agreement on 50 is no proof of equality
 
 
-def test_detectable_difference_has_its_power() -> None:
+@pytest.mark.parametrize("tests", [1, 14])
+def test_detectable_difference_has_its_power(tests: int) -> None:
     rng = np.random.default_rng(0)
-    noise = rng.normal(size=(2000, 40))
-    size = np.mean([stats.detectable(row) for row in noise[:200]])
-    found = scipy_stats.ttest_1samp(noise + size, 0, axis=1).pvalue < 0.05
+    noise = rng.normal(size=(4000, 40))
+    size = np.mean([stats.detectable(40, row.std(ddof=1) / math.sqrt(40), tests) for row in noise[:200]])
+    found = scipy_stats.ttest_1samp(noise + size, 0, axis=1).pvalue < 0.05 / tests
     assert found.mean() == pytest.approx(0.8, abs=0.03)
-    assert stats.detectable([1.0]) is None
+    assert stats.paired([1.0], [2.0], seed=0).error is None
+
+
+@pytest.mark.parametrize("tests", [1, 2, 6, 14, 100])
+def test_fewest_pairs_are_those_of_which_flips_can_show_something(tests: int) -> None:
+    least = stats.fewest(tests)
+    assert stats.sign_flip(np.ones(least), 0) < 0.05 / tests <= stats.sign_flip(np.ones(least - 1), 0)
 
 
 def test_pairs_must_match() -> None:
@@ -319,19 +326,21 @@ def mean_distance(generated: Rows, reference: Rows | None) -> float:
     return float(np.linalg.norm(np.mean(generated.x, axis=0) - np.mean(reference.x, axis=0)))
 
 
-def test_joint_interval_of_a_linear_statistic_is_the_normal_one() -> None:
+def test_joint_difference_of_a_linear_statistic_is_the_paired_one() -> None:
     rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(200, 1)), rng.normal(0.5, 1, size=(200, 1))
-    interval = stats.joint_resample_interval(
+    a, b = rng.normal(size=(200, 1)), rng.normal(0.2, 1, size=(200, 1))
+    found = stats.joint_difference(
         lambda generated, _: float(np.mean(generated.x)), rows(a), rows(b), None, seed=0, resamples=2000
     )
-    d = (b - a)[:, 0]
-    half = 1.96 * d.std(ddof=1) / math.sqrt(200)
-    assert interval is not None
-    assert (interval.low, interval.high) == pytest.approx((d.mean() - half, d.mean() + half), abs=0.1 * half)
+    test = scipy_stats.ttest_rel(b[:, 0], a[:, 0])
+    half = test.confidence_interval().high - (b - a).mean()
+    assert found is not None and found.interval.method == "joint half-samples"
+    assert found.difference == pytest.approx((b - a).mean(), abs=0.05 * half)
+    assert (found.interval.low, found.interval.high) == pytest.approx(tuple(test.confidence_interval()), abs=0.1 * half)
+    assert found.p == pytest.approx(test.pvalue, rel=0.3) and found.error == pytest.approx(half / 1.972, rel=0.1)
 
 
-def test_joint_interval_takes_the_same_samples_everywhere() -> None:
+def test_joint_difference_takes_the_same_samples_everywhere() -> None:
     shared = np.random.default_rng(0).normal(size=(40, 3))
     seen: list[tuple[list[str], list[str]]] = []
 
@@ -340,8 +349,9 @@ def test_joint_interval_takes_the_same_samples_everywhere() -> None:
         seen.append((generated.ids, reference.ids))
         return mean_distance(generated, reference)
 
-    interval = stats.joint_resample_interval(reduce, rows(shared), rows(shared), rows(shared + 1), seed=0, resamples=20)
-    assert interval is not None and (interval.low, interval.high) == (0, 0)  # a set against itself: no difference
+    found = stats.joint_difference(reduce, rows(shared), rows(shared), rows(shared + 1), seed=0, resamples=20)
+    assert found is not None and (found.interval.low, found.interval.high) == (0, 0)  # a set against itself
+    assert (found.difference, found.error, found.p) == (0, 0, 1)
     assert all(ids == reference for ids, reference in seen)
     assert {len(ids) for ids, _ in seen} == {20, 40} and all(len(set(ids)) == len(ids) for ids, _ in seen)
 
@@ -355,15 +365,37 @@ def test_a_reference_of_other_samples_stays_whole() -> None:
         return mean_distance(generated, reference)
 
     a = np.random.default_rng(0).normal(size=(40, 3))
-    stats.joint_resample_interval(reduce, rows(a), rows(a + 1), rows(a[:30], "r"), seed=0, resamples=5)
+    stats.joint_difference(reduce, rows(a), rows(a + 1), rows(a[:30], "r"), seed=0, resamples=5)
     assert sizes == {30}
 
 
-def test_joint_interval_refuses_unpaired_sets_and_small_ones() -> None:
+def test_joint_difference_refuses_unpaired_sets_and_small_ones() -> None:
     a = np.zeros((40, 2))
     with pytest.raises(ValueError, match="same samples"):
-        stats.joint_resample_interval(mean_distance, rows(a), rows(a, "t"), rows(a), seed=0)
-    assert stats.joint_resample_interval(mean_distance, rows(a[:19]), rows(a[:19]), rows(a), seed=0) is None
+        stats.joint_difference(mean_distance, rows(a), rows(a, "t"), rows(a), seed=0)
+    assert stats.joint_difference(mean_distance, rows(a[:19]), rows(a[:19]), rows(a), seed=0) is None
+
+
+def test_a_less_varied_model_of_equal_distance_is_not_called_better() -> None:
+    """The bias of a Fréchet distance grows with a set's spread, so it does not cancel between models."""
+    from avbench.metrics.distances import frechet_distance
+
+    def reduce(generated: Rows, reference: Rows | None) -> float:
+        assert reference is not None
+        return frechet_distance(np.array(generated.x), np.array(reference.x))
+
+    rng, dims, n, less = np.random.default_rng(0), 32, 80, 0.2
+    raw, estimates, shown = [], [], 0
+    for seed in range(20):
+        real, a, b = rng.normal(size=(3, n, dims))
+        one, other = (1 - less) * a, less + b  # the true distance of both is dims x less^2
+        found = stats.joint_difference(reduce, rows(one), rows(other), rows(real), seed, resamples=40)
+        assert found is not None
+        raw.append(reduce(rows(other), rows(real)) - reduce(rows(one), rows(real)))
+        estimates.append(found.difference)
+        shown += found.p < 0.05
+    assert sum(one > 0 for one in raw) >= 17 and np.mean(raw) > 1.0  # in favour of the less varied one
+    assert abs(np.mean(estimates)) < 0.3 and shown <= 3
 
 
 @given(st.integers(0, 200), st.integers(0, 5))

@@ -6,7 +6,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from avbench.store import Store, array_text, combine, file_digest, text_array, write_atomic
+from avbench.store import FeatureLost, Store, array_text, blob, combine, file_digest, text_array, write_atomic
 
 
 def test_round_trip_of_arrays_dicts_and_texts(tmp_path: Path) -> None:
@@ -62,3 +62,30 @@ def test_a_folder_digest_ignores_hidden_files(tmp_path: Path) -> None:
     assert file_digest(tmp_path / "m") == before
     (tmp_path / "m" / "v").write_bytes(b"")
     assert file_digest(tmp_path / "m") != before
+
+
+@pytest.mark.parametrize("url", [False, True])
+@pytest.mark.parametrize("arrays", [1, 300])
+def test_what_is_torn_is_not_there(tmp_path: Path, url: bool, arrays: int) -> None:
+    """By size and header, which may be longer than what is read at first; another feature can take its place."""
+    store = Store(tmp_path.as_uri() if url else tmp_path)
+    value = {f"a{index}": np.full(3, index, np.float32) for index in range(arrays)}
+    store.put("ab1", value, {"encoder": "x"})
+    assert "ab1" in store
+    path = tmp_path / blob("ab1")
+    data = path.read_bytes()
+    for torn in (b"", data[:5], data[:40], data[: len(data) // 2], data[:-1], data + b"x", bytes(len(data))):
+        path.write_bytes(torn)
+        assert "ab1" not in store
+    store.put("ab1", value, {})
+    assert "ab1" in store and (store.get("ab1")["a0"] == 0).all()
+    path.write_bytes(b"\xff" * len(data))
+    with pytest.raises(FeatureLost, match="deleted"):
+        store.get("ab1")
+    assert not path.exists()
+
+
+def test_an_empty_array_is_whole(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put("ab1", np.zeros((0, 4), np.float32), {})
+    assert "ab1" in store and store.get("ab1").shape == (0, 4)  # type: ignore[union-attr]

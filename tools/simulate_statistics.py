@@ -15,6 +15,7 @@ from scipy.special import ndtri, stdtr, stdtrit
 
 from avbench import stats
 from avbench.metric import Rows
+from avbench.metrics.distances import frechet_distance
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 Method = Callable[[np.ndarray, int, int, bool], tuple[float, float]]
@@ -93,13 +94,12 @@ def false_positives(draw: Draw, n: int, repetitions: int, resamples: int = 2000)
     return float(np.mean([stats.sign_flip(draw(rng, n), seed, resamples) < 0.05 for seed in range(repetitions)]))
 
 
-def power(n: int, repetitions: int, resamples: int = 2000) -> float:
-    """How often the paired test finds, at 5 %, the true difference that `detectable` names for this n and spread."""
+def power(n: int, tests: int, repetitions: int, resamples: int = 2000) -> float:
+    """How often the paired test finds, at 5 % over so many tests, the true difference that `detectable` names."""
     rng = np.random.default_rng(n)
-    unit = rng.normal(size=n)
-    size = stats.detectable(unit / unit.std(ddof=1))
+    size, level = stats.detectable(n, 1 / math.sqrt(n), tests), 0.05 / tests
     return float(
-        np.mean([stats.sign_flip(rng.normal(size, 1, n), seed, resamples) < 0.05 for seed in range(repetitions)])
+        np.mean([stats.sign_flip(rng.normal(size, 1, n), seed, resamples) < level for seed in range(repetitions)])
     )
 
 
@@ -124,13 +124,38 @@ def frechet_coverage(n: int, repetitions: int, resamples: int = 200, dimension: 
         own = rng.normal(size=(2, n, dimension)) / math.sqrt(2)
         a = Rows(names, {"x": list(shift_a + spread_a * (common + own[0]))})
         b = Rows(names, {"x": list(shift_b + spread_b * (common + own[1]))})
-        interval = stats.joint_resample_interval(frechet, a, b, None, seed, resamples)
-        assert interval is not None
-        joint += interval.low <= value_b - value_a <= interval.high
+        found = stats.joint_difference(frechet, a, b, None, seed, resamples)
+        assert found is not None
+        joint += found.interval.low <= value_b - value_a <= found.interval.high
         again = [frechet(a.take(rng.integers(0, n, n).tolist()), None) for _ in range(resamples)]
         low, high = np.quantile(again, [0.025, 0.975])
         single += low <= value_a <= high
     return joint / repetitions, single / repetitions
+
+
+def distance(generated: Rows, reference: Rows | None) -> float:
+    """Fréchet distance to the samples of the reference."""
+    assert reference is not None
+    return frechet_distance(np.asarray(generated.x), np.asarray(reference.x))
+
+
+def false_verdicts(dimension: int, n: int, repetitions: int, resamples: int = 100) -> tuple[float, float]:
+    """How often one of two models at the same true distance is called better: one has 15 % less spread than the
+    reference, the other another mean. Ours, and with the interval around the plain difference."""
+    rng = np.random.default_rng(n)
+    names, less = [str(i) for i in range(n)], 0.15
+    ours = plain = 0
+    for seed in range(repetitions):
+        real, common, *own = rng.normal(size=(4, n, dimension))
+        narrow = Rows(names, {"x": list((1 - less) * (common + own[0]) / math.sqrt(2))})
+        moved = Rows(names, {"x": list(less + (common + own[1]) / math.sqrt(2))})
+        target = Rows(names, {"x": list(real)})
+        found = stats.joint_difference(distance, narrow, moved, target, seed, resamples)
+        assert found is not None
+        half = found.interval.high - found.difference
+        ours += found.p < 0.05
+        plain += abs(distance(moved, target) - distance(narrow, target)) > half
+    return ours / repetitions, plain / repetitions
 
 
 def table(repetitions: int) -> Iterator[str]:
@@ -152,13 +177,21 @@ def table(repetitions: int) -> Iterator[str]:
         f"| differences | {head} |",
         rule,
     )
-    yield _line("normal", [power(n, repetitions) for n in SIZES])
+    for tests in (1, 14):
+        yield _line(f"normal, {tests} row{'s' * (tests > 1)}", [power(n, tests, repetitions) for n in SIZES])
     sizes, rounds = (50, 200, 800), max(1, repetitions // 10)
     both = [frechet_coverage(n, rounds) for n in sizes]
     yield from ("", f"Fréchet distance in 16 dimensions, coverage over {rounds} repetitions", "")
     yield from ("| interval | " + " | ".join(f"n = {n}" for n in sizes) + " |", rule)
     yield _line("joint half-samples, of the difference", [joint for joint, _ in both])
     yield _line("bootstrap with replacement, of one distance (not offered)", [single for _, single in both])
+    sizes = (100, 200, 400)
+    yield from ("", f"False verdicts between models of equal distance, over {rounds} repetitions", "")
+    yield from ("| dimensions | " + " | ".join(f"n = {n}" for n in sizes) + " |", rule)
+    for dimension in (16, 64):
+        found = [false_verdicts(dimension, n, rounds) for n in sizes]
+        yield _line(f"{dimension}", [ours for ours, _ in found])
+        yield _line(f"{dimension}, around the plain difference (not offered)", [plain for _, plain in found])
 
 
 def _line(name: str, rates: list[float]) -> str:

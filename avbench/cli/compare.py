@@ -60,19 +60,20 @@ def compare_command(
     if format == "table":
         typer.echo(f"{described('A', first)}\n{described('B', second)}\n")
         print_table(HEAD, cells, right=("A", "B", "B - A", "change", "p (Holm)", "wins", "detectable", "n"))
-        typer.echo("\n" + "\n".join([LEGEND, *too_few(rows)]))
+        sets = [SETS] if any(row.estimate is not None for row in rows) else []
+        typer.echo("\n" + "\n".join([LEGEND, *sets, *too_few(rows)]))
     else:
         typer.echo((markdown if format == "md" else latex)(HEAD, cells))
 
 
 LEGEND = (
-    "Paired over samples both scored. p: sign-flip permutation, Holm-adjusted over all rows shown. detectable: the\n"
-    "smallest difference this n would have found with 80 % power. Set metrics: interval of the difference by joint\n"
-    "resampling."
+    "Paired over samples both scored. p: sign-flip permutation, Holm-adjusted over all rows shown. detectable: a true\n"
+    "difference of this size would have been shown in four cases of five, among so many rows."
 )
-
-
-LEAST = 6  # samples: 2 / 2 ** 5 is above 5 %, so that flips of fewer can show nothing
+SETS = (
+    "Set metrics: interval and p are of the difference without the bias of n samples (joint half-samples), so the\n"
+    "interval need not surround B - A."
+)
 
 
 def described(side: str, run: Run) -> str:
@@ -85,9 +86,15 @@ def described(side: str, run: Run) -> str:
 
 def too_few(rows: Sequence[Any]) -> list[str]:
     """Say where a verdict was out of reach from the start."""
-    found = sorted({row.n for row in rows if row.p is not None and row.n < LEAST})
-    sizes = ", ".join(map(str, found))
-    return [f"n = {sizes}: no difference can be shown with fewer than {LEAST} samples, however large."] if found else []
+    from avbench.stats import fewest
+
+    tested = [row for row in rows if row.p is not None]
+    least = fewest(len(tested)) if tested else 0
+    sizes = sorted({row.n for row in tested if row.kind == "sample" and row.n < least})
+    if not sizes:
+        return []
+    few, among = ", ".join(map(str, sizes)), f" among {len(tested)} rows" if len(tested) > 1 else ""
+    return [f"n = {few}: no difference can be shown with fewer than {least} samples{among}, however large."]
 
 
 def line(row: Any) -> list[str]:

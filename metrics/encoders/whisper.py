@@ -1,9 +1,9 @@
 """Speech to text with faster-whisper, under frozen settings.
 
-Beam 5, temperature 0 only (the library's default falls back to sampling and cannot be reproduced), language forced from
-the sample and never guessed, no prompt, no conditioning on earlier text, no voice-activity filter. Segments that the
-model itself calls no speech (no_speech_prob > 0.6 and avg_logprob < -1) or that repeat (compression_ratio > 2.4) are
-dropped.
+Single precision on every device, beam 5, temperature 0 only (the library's default falls back to sampling and cannot
+be reproduced), language forced from the sample and never guessed, no prompt, no conditioning on earlier text, no
+voice-activity filter. Segments that the model itself calls no speech (no_speech_prob > 0.6 and avg_logprob < -1) or
+that repeat (compression_ratio > 2.4) are dropped.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ DECODING = {
     "task": "transcribe", "beam_size": 5, "temperature": 0.0, "condition_on_previous_text": False,
     "initial_prompt": None, "vad_filter": False, "word_timestamps": False,
 }  # fmt: skip
+COMPUTE = "float32"  # on every device: eight bits change single words
 NO_SPEECH, LOGPROB, REPETITION = 0.6, -1.0, 2.4
 SPACELESS = ("zh", "ja", "th", "yue", "lo", "my", "km")
 
@@ -34,10 +35,10 @@ def load(context: Context) -> Network:
     from faster_whisper import WhisperModel
 
     ((name, path),) = context.weights.items()
-    device = "cuda" if context.device is not None and context.device.type == "cuda" else "cpu"
-    compute = "float16" if device == "cuda" else "int8"
+    on = context.device if context.device is not None and context.device.type == "cuda" else None
+    where: dict[str, Any] = {"device": "cuda", "device_index": on.index or 0} if on else {"device": "cpu"}
     try:
-        model = WhisperModel(str(path), device=device, compute_type=compute, cpu_threads=2, local_files_only=True)
+        model = WhisperModel(str(path), compute_type=COMPUTE, cpu_threads=2, local_files_only=True, **where)
     except (RuntimeError, ValueError, OSError) as error:
         raise MissingResource(f"weights {name}: {path} is no CTranslate2 model folder: {error}") from None
 

@@ -14,10 +14,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avbench.errors import UserError
 from avbench.progress import Progress
@@ -28,6 +28,10 @@ from avbench.reference_models.training.config import CHECKPOINT_WEIGHTS, Config
 from avbench.run import Run, runs_in
 from avbench.store import write_json
 
+if TYPE_CHECKING:
+    from avbench.evaluation import Spec
+
+ALLOWED = "5%"  # samples that may fail or be missing in a run that is compared
 GPU_TRAININGS = 4  # models this small leave most of a GPU idle
 LOG, LOSSES = "train.log", "loss.jsonl"
 SAME = ("video", "norm_video", "valid_video")
@@ -104,8 +108,10 @@ def take_shipped(todo: Sequence[Job], folder: Path) -> None:
 
 def prepare(todo: Sequence[Job], device: str, progress: Progress) -> None:
     """Encode what is learned from once, before the trainings would all begin with it."""
+    from avbench.execute import set_precision
     from avbench.reference_models.training.data import latents
 
+    set_precision(device)
     for data in {job.config.data.model_dump_json(): job.config.data for job in todo}.values():
         for split, count in ((data.split, data.clips), ("valid", data.valid)):
             latents(data, split, count, device, lambda n: progress.phase("encoding clips", n), progress.step)
@@ -121,9 +127,21 @@ def start(job: Job, folder: Path, device: str) -> subprocess.Popen[bytes]:
     write_config(folder, job.config)
     command = [sys.executable, "-m", "avbench", "train", str(folder / "config.json"), "--out", str(folder)]
     command += ["--device", "cpu" if device == "cpu" else "auto", "--until", str(job.until)]
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} if device == "cpu" else None
+    environment = {**os.environ, **on_device(device, os.environ)}
     with (folder / LOG).open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=one_thread)
+        return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+
+
+def on_device(device: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables by which a process has one thread of the CPU, or sees one GPU alone.
+
+    device: "cpu", or "cuda:1": of the GPUs that this process sees, which may be a choice already.
+    """
+    if device == "cpu":
+        return {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    index = int(device.partition(":")[2] or 0)
+    seen = environment.get("CUDA_VISIBLE_DEVICES", "")
+    return {"CUDA_VISIBLE_DEVICES": seen.split(",")[index].strip() if seen else str(index)}
 
 
 def stop(running: Any) -> None:
@@ -168,8 +186,8 @@ def tail(path: Path, lines: int = 12) -> str:
 def score(
     experiment: Experiment, scale: Scale, todo: Sequence[Job], folder: Path, device: str, progress: Progress
 ) -> dict[str, Run]:
-    """A complete run of every trained model and of every baseline, by name."""
-    from avbench.evaluation import Spec, perform, resolve_spec
+    """A run of every trained model and of every baseline, by name."""
+    from avbench.evaluation import Spec
     from avbench.execute import Settings
 
     found = {}
@@ -177,15 +195,47 @@ def score(
         model = name if name in experiment.baselines else str(folder / "training" / name)
         spec = Spec(
             model, scale.suite, experiment.metrics, scale.limit, out=folder / "runs", settings=Settings(device=device),
-            allow_failed="5%",
+            allow_failed=ALLOWED,
         )  # fmt: skip
-        wanted = resolve_spec(spec).manifest["digest"]
-        done = [
-            run for run in runs_in(spec.out, scale.suite)
-            if run.manifest["digest"] == wanted and run.manifest["status"] in ("complete", "partial")
-        ]  # fmt: skip
-        found[name] = done[-1] if done else perform(spec, progress)
+        found[name] = scored(spec, progress)
     return found
+
+
+def scored(spec: Spec, progress: Progress) -> Run:
+    """The run of a specification: one that is there, or a new one.
+
+    One that lost more samples than are allowed is performed once more, for what has failed may have been the machine (a
+    full disk or GPU); `UserError` where that is no better.
+    """
+    from avbench.evaluation import perform, resolve_spec
+
+    manifest = resolve_spec(spec).manifest
+    done = [
+        run for run in runs_in(spec.out, manifest["suite"]["name"])
+        if run.manifest["digest"] == manifest["digest"] and run.manifest["status"] in ("complete", "partial")
+    ]  # fmt: skip
+    run = done[-1] if done else perform(spec, progress)
+    if too_many := lost(run, spec.allow_failed):
+        progress.note(f"{too_many}; once more")
+        run = perform(spec, progress)
+    if too_many := lost(run, spec.allow_failed):
+        raise UserError(f"{too_many}\n  mend the cause and repeat the command; what is made is kept ({run.folder})")
+    return run
+
+
+def lost(run: Run, allow_failed: str) -> str:
+    """What a run lacks, with the first reason; nothing where it is within the allowance."""
+    from avbench.evaluation import allowed
+
+    counts = run.manifest["counts"]
+    most = allowed(allow_failed, counts["expected"])
+    if counts["failed"] + counts["missing"] <= most:
+        return ""
+    first = next(row for row in run.records("samples") if row["status"] != "ok")
+    return (
+        f"{run.model}: {counts['failed']} failed and {counts['missing']} missing of {counts['expected']} samples, "
+        f"{most} allowed ({allow_failed}); {first['sample']}: {first['reason']}"
+    )
 
 
 # Results -------------------------------------------------------------------------------------------------------------

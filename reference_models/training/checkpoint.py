@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ FORMAT = 1
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Write beside the place, flush to disk, move there."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         write(scratch)
         with scratch.open("rb+") as file:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -48,6 +49,30 @@ def text_encoder(text: Text, device: torch.device) -> Encoder:
     return HashText(text.width, text.tokens) if text.kind == "hash" else T5Text(text, device)
 
 
+class Remembered:
+    """An encoder of these texts alone, each encoded once and by itself, so that none depends on its neighbours.
+
+    Kept on the CPU, without the padding. step: told of each.
+    """
+
+    def __init__(self, encoder: Encoder, texts: Iterable[str], step: Callable[[], None]) -> None:
+        self.known: dict[str, tuple[Tensor, Tensor]] = {}
+        self.tokens = 0
+        for text in dict.fromkeys(texts):
+            found, mask = (one[0].cpu() for one in encoder([text]))
+            self.tokens, used = len(mask), int(mask.nonzero().max()) + 1 if mask.any() else 0
+            self.known[text] = found[:used].clone(), mask[:used].clone()
+            step()
+
+    def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        found = [self.known[text] for text in texts]
+        lacking = [self.tokens - len(mask) for _, mask in found]
+        return (
+            torch.stack([nn.functional.pad(one, (0, 0, 0, n)) for (one, _), n in zip(found, lacking)]),
+            torch.stack([nn.functional.pad(mask, (0, n)) for (_, mask), n in zip(found, lacking)]),
+        )
+
+
 def captions(row: Mapping[str, str], arm: Arm, one_prompt: bool) -> tuple[str, str]:
     """What the video and the audio of a clip are told. One prompt: a system whose streams read the same text."""
     video = row["text"] if one_prompt and arm.audio_caption else row["video_text"]
@@ -61,7 +86,7 @@ class Conditioner:
 
     def __init__(self, text_v: Text, text_a: Text, arm: Arm, one_prompt: bool, device: torch.device) -> None:
         self.arm, self.one_prompt, self.device = arm, one_prompt, device
-        self.video = text_encoder(text_v, device)
+        self.video: Encoder = text_encoder(text_v, device)
         self.audio = (self.video if text_a == text_v else text_encoder(text_a, device)) if arm.audio else None
 
     def __call__(self, rows: Sequence[Mapping[str, str]], seconds: float) -> Conditions:
@@ -77,6 +102,25 @@ class Conditioner:
             return Conditions(text_v=text_v, seconds=length).to(self.device)
         text_a, mask_a = self.audio(audio)
         return Conditions(text_v=text_v, text_a=text_a, mask_a=mask_a, seconds=length).to(self.device)
+
+    def remembering(
+        self, rows: Iterable[Mapping[str, str]], begin: Callable[[int], None], step: Callable[[], None]
+    ) -> Conditioner:
+        """The same for these rows and nothing said, on the CPU: no text is encoded again, and no encoder is kept.
+
+        begin: told how many texts there are to encode. step: told of each.
+        """
+        video, audio = zip(("", ""), *(captions(row, self.arm, self.one_prompt) for row in rows))
+        texts: dict[Encoder, dict[str, None]] = {}
+        for encoder, some in ((self.video, video), (self.audio, audio)):
+            if encoder is not None:
+                texts.setdefault(encoder, {}).update(dict.fromkeys(some))
+        begin(sum(map(len, texts.values())))
+        known = {encoder: Remembered(encoder, some, step) for encoder, some in texts.items()}
+        found = copy(self)
+        found.device, found.video = torch.device("cpu"), known[self.video]
+        found.audio = known[self.audio] if self.audio is not None else None
+        return found
 
     def null(self, count: int, seconds: float) -> Conditions:
         """Nothing said, of video and audio."""

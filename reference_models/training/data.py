@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import secrets
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,13 @@ from avbench.clip import Clip
 from avbench.errors import SampleError, UserError
 from avbench.reference_models.codecs import audio_codec, video_codec
 from avbench.reference_models.training.config import Data
-from avbench.store import cache_root
+from avbench.store import cache_root, write_atomic
 
+SHARD = 64  # clips; what an interruption may cost
 Item = tuple[dict[str, str], Callable[[], Clip]]
 """Captions and group of a clip, and how to make it."""
+Encoded = tuple[dict[str, str], dict[str, np.ndarray]]
+"""Captions and group of a clip, and its latents: `video` and `audio`."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def latents(
     begin and step tell of encoding. Raises `UserError` where the source gives no clip.
     """
     folder = cache_root() / "latents" / key(data, split, count)
-    if not (folder / "texts.json").is_file():
+    if not whole(folder):
         items = source(data, split, count)
         begin(len(items))
         encode(data, items, folder, device, step)
@@ -126,40 +130,86 @@ def suite_items(data: Data, split: str, count: int) -> list[Item]:
 
 
 def encode(data: Data, items: Sequence[Item], folder: Path, device: str, step: Callable[[str, str], None]) -> None:
-    """Encode into a scratch folder that is moved into place when whole. Clips that cannot be encoded are left out."""
-    scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
+    """Encode in shards and move the whole into place. Clips that cannot be encoded are left out.
+
+    Shards have their final names and each is whole or not there: an interrupted encoding goes on with the next one, and
+    of several processes, whatever containers they are in, each takes up what another has done.
+    """
+    parts = folder.with_name(f".{folder.name}.parts")
+    shards = [parts / f"{at:08d}.npz" for at in range(0, len(items), SHARD)]
+    codecs = video_codec(data.video, device), audio_codec(data.audio, device)
     try:
-        codecs = video_codec(data.video, device), audio_codec(data.audio, device)
-        texts, files = [], {}
-        for row, arrays in encoded(items, codecs, step):
-            for name, array in arrays.items():
-                if name not in files:
-                    files[name] = (scratch / f"{name}.raw").open("wb"), array.shape
-                if array.shape != files[name][1]:
-                    raise UserError(f"{row['id']}: {name} latents of {array.shape}, others are {files[name][1]}")
-                files[name][0].write(np.ascontiguousarray(array, np.float32).tobytes())
-            texts.append(row)
-        if not texts:
-            raise UserError(f"data.source {data.source}: no clip could be encoded")
-        for name, (file, shape) in files.items():
-            file.close()
-            _as_npy(scratch / f"{name}.raw", (len(texts), *shape))
-        (scratch / "texts.json").write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
-        if not (folder / "texts.json").is_file():
-            shutil.rmtree(folder, ignore_errors=True)
-            scratch.replace(folder)
+        for k, shard in enumerate(shards):
+            some = items[k * SHARD : (k + 1) * SHARD]
+            if shard.is_file():
+                for row, _ in some:
+                    step(row["id"], "")
+            elif not whole(folder):
+                write_atomic(shard, packed(encoded(some, codecs, step)))
+        if not whole(folder):
+            gather(shards, folder, parts / secrets.token_hex(8), data.source)
     except OSError:
-        if not (folder / "texts.json").is_file():  # unless another process was first
+        if not whole(folder):  # unless another process was first
             raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    except UserError:
+        shutil.rmtree(parts, ignore_errors=True)  # what is wrong with these clips will be mended
+        raise
+    shutil.rmtree(parts, ignore_errors=True)
 
 
-def encoded(
-    items: Sequence[Item], codecs: tuple[Any, Any], step: Callable[[str, str], None]
-) -> Iterator[tuple[dict[str, str], dict[str, np.ndarray]]]:
+def whole(folder: Path) -> bool:
+    """Whether latents are complete."""
+    return (folder / "texts.json").is_file()
+
+
+def gather(shards: Sequence[Path], folder: Path, scratch: Path, source: str) -> None:
+    """Shards into one folder, which is made as `scratch`. `OSError` where it is there already."""
+    texts = [row for shard in shards for row in texts_in(shard)]
+    if not texts:
+        raise UserError(f"data.source {source}: no clip could be encoded")
+    scratch.mkdir()
+    files: dict[str, np.ndarray] = {}
+    for k, found in enumerate(one for shard in shards for one in latents_in(shard)):
+        for name, array in found.items():
+            if not k:
+                shape = len(texts), *array.shape
+                files[name] = np.lib.format.open_memmap(scratch / f"{name}.npy", "w+", np.dtype(np.float32), shape)
+            if array.shape != files[name].shape[1:]:
+                raise UserError(
+                    f"{texts[k]['id']}: {name} latents of {array.shape}, others are {files[name].shape[1:]}"
+                )
+            files[name][k] = array
+    files.clear()  # so that they are on disk
+    (scratch / "texts.json").write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
+    scratch.replace(folder)
+
+
+def packed(clips: Iterable[Encoded]) -> bytes:
+    """Encoded clips as one .npz file."""
+    texts, arrays = [], {}
+    for k, (row, latents) in enumerate(clips):
+        texts.append(row)
+        arrays.update({f"{name}/{k}": np.ascontiguousarray(array, np.float32) for name, array in latents.items()})
+    buffer = BytesIO()
+    np.savez(buffer, allow_pickle=False, texts=np.array(json.dumps(texts)), **arrays)
+    return buffer.getvalue()
+
+
+def texts_in(shard: Path) -> list[dict[str, str]]:
+    """Captions of the clips in such a file."""
+    with np.load(shard) as file:
+        found: list[dict[str, str]] = json.loads(str(file["texts"]))
+    return found
+
+
+def latents_in(shard: Path) -> Iterator[dict[str, np.ndarray]]:
+    """Latents of the clips in such a file."""
+    with np.load(shard) as file:
+        for k in range(len(json.loads(str(file["texts"])))):
+            yield {name: file[f"{name}/{k}"] for name in ("video", "audio")}
+
+
+def encoded(items: Sequence[Item], codecs: tuple[Any, Any], step: Callable[[str, str], None]) -> Iterator[Encoded]:
     """Captions and latents of every clip that has both streams and is long enough."""
     for row, make in items:
         try:
@@ -170,10 +220,3 @@ def encoded(
             continue
         step(row["id"], "")
         yield row, found
-
-
-def _as_npy(raw: Path, shape: tuple[int, ...]) -> None:
-    """Raw float32 values become a .npy file beside them."""
-    array = np.memmap(raw, np.float32, "r", shape=shape)
-    np.save(raw.with_suffix(".npy"), array)
-    raw.unlink()

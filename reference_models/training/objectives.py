@@ -43,13 +43,6 @@ class Batch:
     eps_v: Tensor | None
     eps_a: Tensor | None
 
-    def slice(self, part: slice) -> Batch:
-        """Some rows."""
-        cut = [None if x is None else x[part] for x in (self.video, self.audio, self.t, self.eps_v, self.eps_a)]
-        video, audio, t, eps_v, eps_a = cut
-        assert t is not None
-        return Batch(video, audio, self.cond.map(lambda x: x[part]), t, eps_v, eps_a)
-
     def to(self, device: torch.device) -> Batch:
         moved = [None if x is None else x.to(device) for x in (self.video, self.audio, self.t, self.eps_v, self.eps_a)]
         video, audio, t, eps_v, eps_a = moved
@@ -67,23 +60,27 @@ def order(seed: int, count: int, step: int, batch: int) -> list[int]:
     return found
 
 
-def noise(like: Tensor | None, seed: int, stream: str, step: int) -> Tensor | None:
-    """Standard normal numbers in a tensor's shape, from a stream of their own."""
-    return None if like is None else torch.randn(like.shape, generator=generator(seed, stream, step))
-
-
 def draw(
-    video: Tensor | None, audio: Tensor | None, cond: Conditions, null: Conditions, loss: Loss, seed: int, step: int
-) -> Batch:
-    """A training batch: times, noises and dropped captions of this step, on the CPU and for the whole batch.
+    video: Tensor | None, audio: Tensor | None, cond: Conditions, null: Conditions, loss: Loss, seed: int, step: int,
+    at: int = 0, whole: int = 0,
+) -> Batch:  # fmt: skip
+    """A training batch: times, noises and dropped captions of this step, on the CPU.
 
-    How many processes share the batch changes nothing, and video's draws do not know whether there is audio.
+    The clips are those from `at` on of a batch of `whole` (0: all of it). Draws are of the whole, so that how many
+    processes share it changes nothing, and video's do not know whether there is audio.
     """
     count = len(video if video is not None else audio)  # type: ignore[arg-type]
-    t = sample_t(count, loss.t, loss.shift, generator(seed, "t", step))
-    dropped = {s: torch.rand(count, generator=generator(seed, f"drop_{s}", step)) < loss.drop for s in ("v", "a")}
-    cond = blanked(cond, null, dropped["v"], dropped["a"])
-    return Batch(video, audio, cond, t, noise(video, seed, "eps_v", step), noise(audio, seed, "eps_a", step))
+    whole, part = whole or count, slice(at, at + count)
+
+    def noise(like: Tensor | None, stream: str) -> Tensor | None:
+        """Standard normal numbers in a tensor's shape, from a stream of their own."""
+        if like is None:
+            return None
+        return torch.randn((whole, *like.shape[1:]), generator=generator(seed, stream, step))[part]
+
+    t = sample_t(whole, loss.t, loss.shift, generator(seed, "t", step))[part]
+    dropped = [torch.rand(whole, generator=generator(seed, f"drop_{s}", step))[part] < loss.drop for s in ("v", "a")]
+    return Batch(video, audio, blanked(cond, null, *dropped), t, noise(video, "eps_v"), noise(audio, "eps_a"))
 
 
 def errors(model: Model, batch: Batch, audio_path: str, isolate: bool = False) -> Losses:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -46,6 +46,13 @@ def sampler_spec(config: Config, changes: Mapping[str, Any]) -> SamplerSpec:
         raise UserError(str(error)) from None
 
 
+class Watched(NamedTuple):
+    """A video that a model which only makes sound is shown: as long as the model's clips, and its latents."""
+
+    video: Video
+    latents: np.ndarray
+
+
 class Sampler:
     """A loaded checkpoint: `clips(rows, seeds)`."""
 
@@ -73,18 +80,22 @@ class Sampler:
         """Of video latents: of a black clip's."""
         return black(self.video).shape
 
+    def watch(self, video: Video) -> Watched:
+        """What a model that only makes sound is shown; `SampleError` where the video is too short."""
+        return Watched(cut(video, self.audio.seconds), self.video.encode(video))
+
     def clips(
-        self, rows: Sequence[Mapping[str, str]], seeds: Sequence[int], videos: Sequence[Video] = ()
+        self, rows: Sequence[Mapping[str, str]], seeds: Sequence[int], watched: Sequence[Watched] = ()
     ) -> list[Clip]:
         """One clip per row of captions. Each seed decides the noise of its clip, the video's apart from the audio's.
 
-        videos: for a model that only makes sound, what it is shown; its clips are these videos with their new sound.
+        watched: for a model that only makes sound, what it is shown; its clips are these videos with their new sound.
         """
         seconds, heard = self.audio.seconds, self.config.choice.audio
         cond, null = self.conditioner(rows, seconds), self.conditioner.null(len(rows), seconds)
         mute = self.stack([as_model(self.mute[None], self.layout)[0]] * len(rows)) if heard else None
         if self.watches:
-            cond, null = shown(cond, null, self.stack([self.video.encode(video) for video in videos]))
+            cond, null = shown(cond, null, self.stack([one.latents for one in watched]))
         eps_v = None if self.watches else self.noise(seeds, "eps_v", self.shape)
         eps_a = self.noise(seeds, "eps_a", tuple(mute.shape[1:])) if mute is not None else None
         path = str(getattr(self.model, "audio_path", "linear"))
@@ -92,7 +103,7 @@ class Sampler:
 
         out = sample(partial(self.model, isolate=isolate), cond, null, self.spec, eps_v, eps_a, path, mute)
         if out.video is None:
-            videos = [cut(video, seconds) for video in videos]
+            videos = [one.video for one in watched]
         else:
             videos = [self.video.decode(x) for x in out.video.float().cpu().numpy()]
         if out.audio is None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from avbench.errors import UserError
+from avbench.execute import set_precision
 from avbench.progress import Progress, Silent
 from avbench.reference_models.catalogue import build
 from avbench.reference_models.codecs import audio_codec, silence
@@ -42,9 +45,11 @@ from avbench.reference_models.training.curves import write_curves
 from avbench.reference_models.training.data import Latents, latents
 from avbench.reference_models.training.objectives import OBJECTIVES, Batch, draw, errors, order
 from avbench.reference_models.training.start import begin_from
+from avbench.store import write_atomic
 
 LOG = "loss.jsonl"
 T_BINS = 4
+PATIENCE = timedelta(days=1)  # of processes that wait while the first one encodes
 
 
 class Trainer:
@@ -54,6 +59,7 @@ class Trainer:
         self.config, self.folder, self.progress = config, folder, progress or Silent()
         self.accelerator = accelerator(device)
         self.device, self.main = self.accelerator.device, self.accelerator.is_main_process
+        set_precision(str(self.device))
         if config.batch % self.accelerator.num_processes:
             raise UserError(f"batch {config.batch} does not divide among {self.accelerator.num_processes} processes")
         check_folder(config, folder)
@@ -76,7 +82,12 @@ class Trainer:
         self.watches = watches(self.model)
         self.audio_path, self.layout = str(self.model.audio_path), str(self.model.audio_layout)
         one_prompt = bool(getattr(self.model, "one_prompt", False))
-        self.conditioner = Conditioner(config.text_v, config.text_a, config.choice, one_prompt, torch.device("cpu"))
+        told = Conditioner(config.text_v, config.text_a, config.choice, one_prompt, self.device)
+        self.conditioner = told.remembering(
+            [*self.data.texts, *self.valid.texts],
+            lambda count: self.progress.phase("encoding captions", count, "caption"),
+            lambda: self.progress.step("a caption"),
+        )
         self.step = 0
         self.last: dict[str, Any] = {}
 
@@ -128,10 +139,10 @@ class Trainer:
             self.log({**values, **norms, "lr": rate, "seconds": round(time.perf_counter() - began, 4)})
         if last or self.step % config.validate_every == 0:
             self.validate()
+        if config.keep_every and self.step % config.keep_every == 0:  # before the state, which a resume begins after
+            self.publish(self.folder / f"step-{self.step:07d}")
         if last or self.step % config.save_every == 0:
             self.save()
-        if config.keep_every and self.step % config.keep_every == 0:
-            self.publish(self.folder / f"step-{self.step:07d}")
         self.progress.step("")
 
     def update(self) -> tuple[dict[str, Tensor], dict[str, float]]:
@@ -165,13 +176,14 @@ class Trainer:
         """This process's share of the batch of a step."""
         config = self.config
         index = order(config.seed, len(self.data), step, config.batch)
-        whole = self.assemble(self.data, index, config.loss, step)
         share = config.batch // self.accelerator.num_processes
         at = self.accelerator.process_index * share
-        return whole.slice(slice(at, at + share)).to(self.device)
+        return self.assemble(self.data, index[at : at + share], config.loss, step, at, len(index)).to(self.device)
 
-    def assemble(self, data: Latents, index: Sequence[int], loss: Loss, step: int) -> Batch:
-        """Clips of these indices under the arm, with the draws of a step."""
+    def assemble(
+        self, data: Latents, index: Sequence[int], loss: Loss, step: int, at: int = 0, whole: int = 0
+    ) -> Batch:
+        """Clips of these indices under the arm, with the draws of a step. at, whole: as in `draw`."""
         config, arm = self.config, self.config.choice
         rows, seconds = [data.texts[i] for i in index], self.codec.seconds
         cond, null = self.conditioner(rows, seconds), self.conditioner.null(len(rows), seconds)
@@ -179,7 +191,7 @@ class Trainer:
         audio = torch.from_numpy(self.sounds(data, index)) if arm.audio else None
         if self.watches:
             cond, null = shown(cond, null, video)
-        return draw(None if self.watches else video, audio, cond, null, loss, config.seed, step)
+        return draw(None if self.watches else video, audio, cond, null, loss, config.seed, step, at, whole)
 
     @cached_property
     def silence(self) -> np.ndarray:
@@ -288,7 +300,7 @@ class Trainer:
         """Take up the saved state, if there is one."""
         path = self.folder / STATE
         if not path.is_file():
-            trim_log(self.folder / LOG, -1)
+            self.trim_log(-1)
             return
         tensors, facts = read_tensors(path)
         self.step = int(facts["step"])
@@ -302,17 +314,25 @@ class Trainer:
             kept = {kind: parts[kind][name] for kind in parts if kind not in ("weight", "ema") and name in parts[kind]}
             if kept:
                 self.optimiser.state[p] = {k: v if k == "step" else v.to(p.device) for k, v in kept.items()}
-        trim_log(self.folder / LOG, self.step)
+        self.trim_log(self.step)
         self.progress.note(f"resuming {self.folder} at step {self.step}")
+
+    def trim_log(self, step: int) -> None:
+        """Forget what was logged after a step: it will be done again."""
+        path = self.folder / LOG
+        if self.main and path.is_file():
+            rows = [line for line in path.read_text(encoding="utf-8").splitlines() if whole_row(line, step)]
+            write_atomic(path, "".join(f"{row}\n" for row in rows).encode())
 
 
 def accelerator(device: str) -> Any:
     """The device and the processes: a given device, or what `accelerate launch` and the machine offer."""
-    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else its sums differ; read when CUDA begins
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True), InitProcessGroupKwargs(timeout=PATIENCE)]
     return Accelerator(
-        cpu=device == "cpu" or not torch.cuda.is_available(), mixed_precision="no", kwargs_handlers=[unused]
+        cpu=device == "cpu" or not torch.cuda.is_available(), mixed_precision="no", kwargs_handlers=handlers
     )
 
 
@@ -367,14 +387,6 @@ def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any
             yield f"{before}{key}", value
 
 
-def trim_log(path: Path, step: int) -> None:
-    """Forget what was logged after a step: it will be done again."""
-    if not path.is_file():
-        return
-    rows = [line for line in path.read_text(encoding="utf-8").splitlines() if whole_row(line, step)]
-    path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
-
-
 def whole_row(line: str, step: int) -> bool:
     """Whether a line is complete and not after `step`."""
     try:
@@ -402,7 +414,9 @@ def stopping() -> Iterator[Any]:
 
 @contextmanager
 def deterministic() -> Iterator[None]:
-    """Equal runs give equal bits on one machine; operations without such a form only warn."""
+    """Equal runs give equal bits on one machine. Operations without such a form only warn: GPUs have some, among them
+    the gradients of fused attention, and a training that ends for want of one would be worse.
+    """
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from avbench.baselines.cascades import Cascade
 from avbench.baselines.pipelines import KINDS, Pipeline
-from avbench.clip import Clip
+from avbench.clip import Audio, Clip
 from avbench.errors import MissingResource, NotApplicable, SampleError, UserError
 from avbench.generator import Request, generate_clips, load_model
 from avbench.suite import Sample, Suite, load_suite
@@ -71,6 +72,7 @@ def test_the_second_part_is_given_the_first(order: str, first: str, second: str,
 @pytest.mark.parametrize("chunk", [1, 3])
 def test_one_failure_is_one_samples(chunk: int, tmp_path: Path) -> None:
     def reference(sample: str) -> Clip:
+        asked.append(sample)
         if sample == "s1":
             raise SampleError("decode.broken", "as it happens")
         return bouncing(0)
@@ -78,17 +80,18 @@ def test_one_failure_is_one_samples(chunk: int, tmp_path: Path) -> None:
     from avbench.generator import Model
 
     told: dict[str, str] = {}
+    asked: list[str] = []
     model = Model("cascade", {}, make=lambda: Cascade("t-v|t-a", chunk=chunk, **REAL))
     files = generate_clips(
         model, SUITE, tmp_path, reference, report=lambda s, error: told.update({s: error.code if error else ""})
     )
     assert told == {"s0": "", "s1": "decode.broken", "s2": "", "s3": ""} and set(files) == {"s0", "s2", "s3"}
+    assert sorted(asked) == ["s0", "s0", "s1", "s2", "s2", "s3", "s3"]  # each part works once for a sample
 
 
 def test_a_part_without_its_stream() -> None:
     cascade = Cascade("t-v|t-a", video={"model": "reference"}, audio={"model": "silent-video-only"})
-    with pytest.raises(SampleError, match=r"cascade\.part"):
-        list(cascade.generate(requests()))
+    assert [one.code for one in cascade.generate(requests()) if isinstance(one, SampleError)] == ["cascade.part"] * 4
 
 
 COMMAND = """
@@ -125,6 +128,25 @@ def test_a_command_as_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         found = one.need_audio()
         heard = np.corrcoef(found.mono[: len(want.mono)][:4000], want.mono[:4000])[0, 1]
         assert heard > 0.9 and np.array_equal(one.need_video().frames[0], bouncing(i).need_video().frames[0])
+
+
+def test_a_clip_that_cannot_be_given_to_a_command_is_its_own_samples_failure(tmp_path: Path) -> None:
+    """Sound with NaN cannot be written for the second part; the other samples go through both."""
+
+    def spoilt(sample: str) -> Clip:
+        clip = bouncing(0)
+        return Clip(clip.video, Audio(clip.need_audio().samples * np.nan, 8000)) if sample == "s1" else clip
+
+    from avbench.baselines.cascades import by_command
+    from avbench.encode import write_clip
+    from avbench.generator import Model
+
+    def run(prompts: Path, out: Path) -> None:
+        for line in prompts.read_text().splitlines():
+            write_clip(out / f"{json.loads(line)['id']}.mp4", bouncing(0))
+
+    made = by_command(Model("second", {}, run=run), True, requests(reference=spoilt))
+    assert [getattr(one, "code", "") for one in made] == ["", "encode.bad_samples", "", ""]
 
 
 def test_cascade_on_clatter(tmp_path: Path) -> None:
@@ -213,8 +235,7 @@ def test_why_a_part_has_nothing_is_told() -> None:
         raise NotApplicable("no_reference")
 
     cascade = Cascade("t-v-a", video={"model": "reference"}, audio={"model": "reference"})
-    with pytest.raises(NotApplicable):
-        list(cascade.generate(requests(reference=none)))
+    assert all(isinstance(one, NotApplicable) for one in cascade.generate(requests(reference=none)))
 
 
 def test_a_reference_model_gives_sound_to_anothers_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

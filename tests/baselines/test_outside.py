@@ -216,3 +216,12 @@ def test_mistakes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     )
     with pytest.raises(UserError, match="status 7"):
         job.run()
+
+
+def test_a_registered_name_is_meant_before_a_folder_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "frozen").mkdir()
+    assert load_model("frozen").config["kind"] == "built in"
+    assert load_model("./frozen").config["kind"] == "folder"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from avbench.clip import Audio, Clip
+from avbench.clip import Audio, Clip, Video
 from avbench.errors import NotApplicable, UserError
 from avbench.features import Context, Feature
 from avbench.metric import features
@@ -272,6 +272,14 @@ def test_windows_by_time(frames: int, fps: int) -> None:
     for (first, last), (start, end) in pairs:
         assert (last - first, end - start) == (2 * fps, 32000)
         assert abs(first / fps - start / 16000) <= 1 / fps
+
+
+def test_a_window_in_which_no_frame_begins_shows_the_one_before() -> None:
+    clip = synthetic(32, 32, frames=6, seconds=6.0)
+    held = Video(clip.need_video().frames, np.array([0, 0.1, 0.2, 5.0, 5.1, 5.2]), Fraction(10))
+    pairs = views.Windows().pair(Clip(held, clip.audio))
+    assert all(first < last for (first, last), _ in pairs)
+    assert pairs[3][0] == (2, 3)  # 1.5 to 3.5 s: frame 2, shown since 0.2 s
 
 
 def test_windows_of_a_late_audio() -> None:

@@ -18,7 +18,7 @@ from avbench.features import Context
 from avbench.metric import Rows
 from avbench.metrics import vbench
 from avbench.metrics.encoders import amt, differences, dino, raft, viclip
-from avbench.metrics.views_quality import Pairs, Triples
+from avbench.metrics.views_quality import Pairs, Spacing, Triples
 from avbench.registry import metrics
 from tests.hashed import close
 from tests.metrics.alignment import synthetic
@@ -144,7 +144,10 @@ def test_what_motion_cannot_be_seen_in() -> None:
             view(video(1, 2, 3, size=(300, largest)))
 
 
-def motion(*pixels: float, inside: float = 0.0, side: float = 256) -> np.ndarray:
+EIGHTHS = np.full(9, 1 / 8)  # seconds between the frames of pairs
+
+
+def motion(*pixels: float, inside: Any = 0.0, side: float = 256) -> np.ndarray:
     found = np.zeros((len(pixels), 5), np.float32)
     found[:, vbench.TOP5], found[:, vbench.TOP5_INSIDE], found[:, vbench.SIDE] = pixels, inside, side
     return found
@@ -160,16 +163,25 @@ def test_how_many_pairs_must_move(frames: int, needed: int) -> None:
 
 def test_two_frames_always_move_in_vbench_and_not_by_default() -> None:
     assert metrics.get("dynamic_degree@vbench").score(motion(0.0)) == 1
-    assert metrics.get("dynamic_degree").score(motion(9.0)) == {"": 0, "speed": 0}
-    assert metrics.get("dynamic_degree").score(motion(0.0, inside=7.0)) == {"": 1, "speed": 7}
+    assert metrics.get("dynamic_degree").score(motion(9.0), EIGHTHS[:1]) == {"": 0, "speed": 0}
+    assert metrics.get("dynamic_degree").score(motion(0.0, inside=7.0), EIGHTHS[:1]) == {"": 1, "speed": 7}
 
 
 def test_the_threshold_grows_with_the_frame() -> None:
-    for name, column in (("dynamic_degree@vbench", {}), ("dynamic_degree", {"inside": 11.0})):
-        for side, moves in ((448, 1), (512, 0)):
-            found = metrics.get(name).score(motion(*[11.0] * 9, side=side, **column))
-            assert (found[""] if isinstance(found, dict) else found) == moves
-    assert metrics.get("dynamic_degree").score(motion(0.0, inside=12.0, side=512))["speed"] == 6
+    for side, moves in ((448, 1), (512, 0)):
+        assert metrics.get("dynamic_degree@vbench").score(motion(*[11.0] * 9, side=side)) == moves
+        assert metrics.get("dynamic_degree").score(motion(*[11.0] * 9, inside=11.0, side=side), EIGHTHS)[""] == moves
+    assert metrics.get("dynamic_degree").score(motion(0.0, inside=12.0, side=512), EIGHTHS[:1])["speed"] == 6
+
+
+@pytest.mark.parametrize("fps", [10, 12, 15, 16, 20, 24, 25, 30, 60])
+def test_speed_is_that_of_an_eighth_of_a_second_at_any_frame_rate(fps: int) -> None:
+    clip = video(*range(fps * 2), fps=fps)
+    spacing = Spacing("8fps")(clip)
+    assert len(spacing) == len(Pairs("8fps")(clip))
+    for speed, moves in ((5.5, 0), (6.5, 1)):
+        found = metrics.get("dynamic_degree").score(motion(*speed * 8 * spacing, inside=speed * 8 * spacing), spacing)
+        assert found == {"": moves, "speed": pytest.approx(speed, rel=1e-5)}
 
 
 def test_smoothness_reads_its_own_column() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import numpy as np
 import pytest
 
 from avbench.errors import UserError
+from avbench.evaluation import Spec
+from avbench.progress import Silent
+from avbench.reference_models.experiments.conduct import on_device, scored
 from avbench.reference_models.experiments.effects import Effect, between, corrected, effect, over_seeds, verdict
 from avbench.reference_models.experiments.plan import configuration, contrasts, jobs, load, merged
 from avbench.reference_models.training.config import load_config
@@ -166,6 +170,52 @@ def test_a_training_can_be_told_by_a_checkpoints_configuration(tmp_path: Path) -
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(UserError, match="no configuration"):
         load_config(tmp_path / "other.json")
+
+
+UNRELIABLE = """
+import os
+from tests.conftest import bouncing
+
+class Unreliable:
+    def generate(self, requests):
+        for request in requests:
+            with open("calls", "a") as file:
+                file.write(request.sample.id + "\\n")
+            if request.sample.index < int(os.environ["BROKEN"]):
+                raise RuntimeError("CUDA out of memory")
+            yield bouncing(request.seed)
+"""
+
+
+def test_a_run_that_lost_too_much_is_performed_once_more_and_never_taken(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "unreliable.py").write_text(UNRELIABLE)
+    (tmp_path / "avbench.toml").write_text('[models.ours]\nkind = "python"\nentry = "unreliable:Unreliable"\n')
+    rows = [json.dumps({"id": f"s{i}", "text": "a ball drops"}) for i in range(4)]
+    (tmp_path / "four.jsonl").write_text("\n".join(rows))
+    spec = Spec("ours", "four.jsonl", ("integrity",), out=tmp_path / "runs", allow_failed="25%")
+    calls = tmp_path / "calls"
+    monkeypatch.setenv("BROKEN", "2")
+    why = r"ours: 2 failed and 0 missing of 4 samples, 1 allowed \(25%\); s0: generate\.error: .*memory\n.*repeat"
+    with pytest.raises(UserError, match=why):
+        scored(spec, Silent())
+    assert calls.read_text().split() == ["s0", "s1", "s2", "s3", "s0", "s1"]
+    with pytest.raises(UserError, match="2 failed and 0 missing of 4"):
+        scored(spec, Silent())
+    monkeypatch.setenv("BROKEN", "1")
+    run = scored(spec, Silent())
+    assert run.manifest["counts"]["ok"] == 3
+    before = calls.read_text()
+    assert scored(spec, Silent()).folder == run.folder and calls.read_text() == before
+
+
+def test_a_training_is_given_the_chosen_device() -> None:
+    assert (
+        on_device("cuda:1", {}) == on_device("cuda:0", {"CUDA_VISIBLE_DEVICES": "1"}) == {"CUDA_VISIBLE_DEVICES": "1"}
+    )
+    assert on_device("cuda:1", {"CUDA_VISIBLE_DEVICES": "3, GPU-ab"}) == {"CUDA_VISIBLE_DEVICES": "GPU-ab"}
+    assert on_device("cpu", {})["OMP_NUM_THREADS"] == "1"
 
 
 @pytest.mark.heavy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from torch import Tensor
 
 from avbench import evaluate
 from avbench.clip import Clip, Video
-from avbench.errors import MissingResource, UserError
+from avbench.errors import MissingResource, SampleError, UserError
 from avbench.evaluation import generate
-from avbench.generator import Request, generate_clips, load_model, seed_of
+from avbench.generator import Made, Request, generate_clips, load_model, seed_of, write_all
 from avbench.media import decode
 from avbench.progress import Silent
 from avbench.reference_models.catalogue import SYSTEMS, names, presets
@@ -26,9 +27,10 @@ from avbench.reference_models.generate import Checkpoint
 from avbench.reference_models.training.checkpoint import read_tensors
 from avbench.reference_models.training.config import parse_config
 from avbench.reference_models.training.curves import read_log
-from avbench.reference_models.training.sampler import Sampler, sampler_spec
+from avbench.reference_models.training.sampler import Sampler, cut, sampler_spec
 from avbench.reference_models.training.trainer import Trainer
-from avbench.suite import Suite, load_suite
+from avbench.suite import Sample, Suite, load_suite
+from tests.conftest import bouncing
 
 STEPS = 24
 QUICK = {"steps": 3}
@@ -70,6 +72,14 @@ def requests(suite: Suite, count: int) -> list[Request]:
     return [Request(s, suite, seed_of(0, s), real, "cpu") for s in suite.samples[:count]]
 
 
+def clips_of(made: Iterator[Made]) -> list[Clip]:
+    """All of them are clips."""
+    found = list(made)
+    clips = [one for one in found if isinstance(one, Clip)]
+    assert len(clips) == len(found), found
+    return clips
+
+
 @pytest.mark.parametrize("system", NANO)
 def test_every_system_learns_and_is_scored(system: str, tmp_path: Path) -> None:
     folder = train(tmp_path / system, f"{system}-nano")
@@ -92,7 +102,7 @@ def test_every_ablation_learns(name: str, tmp_path: Path, suite: Suite) -> None:
     held = [row for row in read_log(folder / "loss.jsonl") if any(key.startswith("valid_") for key in row)]
     total = [sum(row.get(f"valid_{part}", 0.0) for part in ("video", "audio")) for row in held]
     assert total[-1] < 0.97 * total[0], held
-    (clip,) = Checkpoint(folder, batch=1).generate(requests(suite, 1))
+    (clip,) = clips_of(Checkpoint(folder, batch=1).generate(requests(suite, 1)))
     assert clip.video is not None and np.ptp(clip.video.frames) > 0
 
 
@@ -113,7 +123,7 @@ def test_twins_share_their_noise(tmp_path: Path, suite: Suite) -> None:
     clips = {}
     for arm in ("t2v", "isolated", "t2av"):
         folder = train(tmp_path / arm, "avfulldit-nano", arm=arm, steps=2)
-        clips[arm] = list(Checkpoint(folder).generate(requests(suite, 2)))
+        clips[arm] = clips_of(Checkpoint(folder).generate(requests(suite, 2)))
     for alone, isolated, joint in zip(*clips.values()):
         assert alone.audio is None and isolated.audio is not None and joint.audio is not None
         assert np.array_equal(alone.need_video().frames, isolated.need_video().frames)
@@ -174,11 +184,81 @@ def test_the_loop_follows_the_field_to_its_data() -> None:
     torch.testing.assert_close(out.audio, target.audio)
 
 
-def test_a_model_that_only_makes_sound_keeps_the_video(tmp_path: Path, suite: Suite) -> None:
-    if "visiosonic" not in NANO:
-        pytest.skip("the catalogue has no video-to-audio system")
+def test_a_model_that_only_makes_sound(tmp_path: Path, suite: Suite) -> None:
+    """It keeps the video; one that is missing or too short is its own sample's failure and touches no other."""
     folder = train(tmp_path / "v2a", "visiosonic-nano", steps=2)
-    asked = requests(suite, 1)
-    (clip,) = Checkpoint(folder, batch=1).generate(asked)
+    asked = requests(suite, 4)
     real: Video = asked[0].reference(asked[0].sample.id).need_video()
-    assert np.array_equal(clip.need_video().frames, real.frames[:48]) and clip.need_audio().seconds == 2.0
+    whole = clips_of(Checkpoint(folder, batch=4).generate(asked))
+    assert np.array_equal(whole[0].need_video().frames, real.frames[:48]) and whole[0].need_audio().seconds == 2.0
+
+    def some(id: str) -> Clip:
+        if id == asked[1].sample.id:
+            raise SampleError("reference.missing", id)
+        clip = asked[0].reference(id)
+        return replace(clip, video=cut(clip.need_video(), 0.5)) if id == asked[2].sample.id else clip
+
+    made = list(Checkpoint(folder, batch=4).generate([replace(one, reference=some) for one in asked]))
+    assert [one.code for one in made if isinstance(one, SampleError)] == ["reference.missing", "codec.short"]
+    for i in (0, 3):
+        one = made[i]
+        assert isinstance(one, Clip) and np.array_equal(one.need_audio().samples, whole[i].need_audio().samples)
+
+
+class Fake:
+    """A sampler whose memory holds `most` clips at once, and which counts its batches."""
+
+    watches = True
+
+    def __init__(self, most: int = 99) -> None:
+        self.most, self.batches = most, list[int]()
+
+    def watch(self, video: Video) -> Video:
+        return video
+
+    def clips(self, rows: Any, seeds: list[int], watched: Any) -> list[Clip]:
+        self.batches.append(len(rows))
+        if len(rows) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return [bouncing(seed) for seed in seeds]
+
+
+def faked(sampler: Fake, batch: int) -> Checkpoint:
+    made = Checkpoint(Path("nowhere"), batch=batch)
+    made.__dict__["sampler"] = sampler
+    return made
+
+
+def asked_of(count: int, bad: tuple[int, ...] = ()) -> list[Request]:
+    def real(id: str) -> Clip:
+        if int(id) in bad:
+            raise SampleError("reference.missing", f"no real clip of {id}")
+        return bouncing(int(id))
+
+    suite = Suite("some", "1", tuple(Sample(str(i), i, "a ball drops") for i in range(count)))
+    return [Request(sample, suite, sample.index, real, "cpu") for sample in suite.samples]
+
+
+def test_an_error_stands_in_its_own_place_and_no_batch_is_made_twice(tmp_path: Path) -> None:
+    told: dict[str, str] = {}
+    sampler = Fake()
+    write_all(
+        faked(sampler, 4), asked_of(10, bad=(0, 5, 9)), tmp_path,
+        lambda id, error: told.update({id: str(error or "")}),
+    )  # fmt: skip
+    assert {id: error for id, error in told.items() if error} == {
+        id: f"reference.missing: no real clip of {id}" for id in ("0", "5", "9")
+    }
+    assert len(told) == 10 and len(list(tmp_path.glob("*.mp4"))) == 7 and sampler.batches == [4, 4, 4]
+
+
+def test_a_batch_too_large_for_the_memory_is_halved_and_stays_so() -> None:
+    sampler = Fake(most=3)
+    made = clips_of(faked(sampler, 8).generate(asked_of(12)))
+    assert sampler.batches == [8, 4, *[2] * 6]
+    for i, clip in enumerate(made):
+        assert np.array_equal(clip.need_audio().samples, bouncing(i).need_audio().samples)
+    told: dict[str, str] = {}
+    sampler = Fake(most=0)
+    write_all(faked(sampler, 4), asked_of(3), Path("nowhere"), lambda id, error: told.update({id: str(error)}))
+    assert sampler.batches == [4, 2, 1, 1, 1] and all("out of memory" in error for error in told.values())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,11 @@ from avbench.progress import Silent
 from avbench.reference_models.codecs import LogMel
 from avbench.reference_models.common.conditioning import Conditions
 from avbench.reference_models.training import trainer as module
-from avbench.reference_models.training.checkpoint import read_tensors
+from avbench.reference_models.training.checkpoint import read_tensors, replace_file
+from avbench.reference_models.training.conditions import Conditioner
 from avbench.reference_models.training.config import ARMS, Config, Data, Loss, load_config, parse_config
 from avbench.reference_models.training.curves import draw_curves, read_log, round_step, smooth, ticks
-from avbench.reference_models.training.data import latents
+from avbench.reference_models.training.data import Latents, latents
 from avbench.reference_models.training.objectives import Batch, draw, order
 from avbench.reference_models.training.trainer import Trainer, partners
 
@@ -199,6 +202,113 @@ def test_a_folder_of_another_training_is_refused(tmp_path: Path) -> None:
         Trainer(config(), tmp_path / "run", "cpu").run()
 
 
+def test_a_kept_checkpoint_outlives_a_kill_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Trainer.publish
+
+    def killed(self: Trainer, folder: Path) -> None:
+        if folder.name == "step-0000002":
+            raise KeyboardInterrupt
+        real(self, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "publish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path / "run", keep_every=2)
+    trained(tmp_path / "run", keep_every=2)
+    assert [path.name for path in sorted((tmp_path / "run").glob("step-*"))] == [f"step-{k:07d}" for k in (2, 4, 6)]
+
+
+def test_the_main_process_alone_trims_the_log_and_leaves_it_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(tmp_path / "run", steps=2)
+    log = tmp_path / "run" / "loss.jsonl"
+    kept = log.read_text()
+    longer = kept + '{"step": 3}\n{"st'
+    log.write_text(longer)
+    trainer = Trainer(config(steps=2), tmp_path / "run", "cpu")
+    trainer.main = False
+    trainer.resume()
+    assert log.read_text() == longer
+    trainer.main = True
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *given: (_ for _ in ()).throw(OSError("killed")))
+        with pytest.raises(OSError, match="killed"):
+            trainer.resume()
+    assert log.read_text() == longer
+    trainer.resume()
+    assert log.read_text() == kept
+
+
+def test_processes_wait_for_the_first_and_sums_are_of_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: dict[str, Any] = {}
+    monkeypatch.setattr("accelerate.Accelerator", lambda **given: found.update(given))
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    module.accelerator("cpu")
+    assert max(getattr(one, "timeout", module.timedelta()) for one in found["kwargs_handlers"]).days == 1
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+def test_fp32_is_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU's convolutions too: asked for before anything is computed."""
+    asked: list[str] = []
+    monkeypatch.setattr(module, "set_precision", asked.append)
+    monkeypatch.setattr(module, "latents", lambda *given, **other: asked.append("latents"))
+    with pytest.raises(AttributeError):
+        Trainer(config(), tmp_path / "run", "cpu")
+    assert asked[:2] == ["cpu", "latents"]
+
+
+class Texts:
+    """An encoder that keeps what it was asked: bits of its own for every text, as wide as the longest of the call."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+
+    def __call__(self, texts: Any) -> tuple[Tensor, Tensor]:
+        self.asked.append(list(texts))
+        mask = torch.tensor([[k < len(text.split()) for k in range(8)] for text in texts])
+        return torch.stack([torch.full((8, 32), float(len(text))) for text in texts]) * mask[..., None], mask
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_caption_is_encoded_once_and_by_itself(apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoders: list[Texts] = []
+
+    def made(text: Any, device: torch.device) -> Texts:
+        encoders.append(Texts())
+        return encoders[-1]
+
+    monkeypatch.setattr("avbench.reference_models.training.conditions.text_encoder", made)
+    over = {"text_a": {"width": 32, "tokens": 8}} if apart else {}
+    trainer = Trainer(config(**over), tmp_path / "run", "cpu")
+    trainer.run()
+    rows = [*trainer.data.texts, *trainer.valid.texts]
+    texts = [{row[f"{name}_text"] for row in rows} | {""} for name in ("video", "audio")]
+    assert len(encoders) == 1 + apart
+    for encoder, wanted in zip(encoders, texts if apart else [texts[0] | texts[1]]):
+        asked = [text for call in encoder.asked for text in call]
+        assert sorted(asked) == sorted(wanted) and all(len(call) == 1 for call in encoder.asked)
+    cond = trainer.conditioner(rows[:3], 2.0)
+    embeddings, mask = Texts()([row["audio_text"] for row in rows[:3]])
+    assert torch.equal(cond.need("text_a"), embeddings) and torch.equal(cond.need("mask_a"), mask)
+    assert cond.need("text_a").shape == (3, 8, 32)
+    nothing = trainer.conditioner.null(2, 2.0)
+    assert not nothing.need("text_v").any() and nothing.need("text_v").shape == (2, 8, 32)
+
+
+def test_remembered_words_are_the_bits_of_the_encoder(tmp_path: Path) -> None:
+    trainer = Trainer(config(), tmp_path / "run", "cpu")
+    c = trainer.config
+    plain = Conditioner(c.text_v, c.text_a, c.choice, False, torch.device("cpu"))
+    for name in ("text_v", "text_a", "mask_a", "seconds"):
+        for one, other in zip(
+            (trainer.conditioner(trainer.data.texts, 2.0), trainer.conditioner.null(4, 2.0)),
+            (plain(trainer.data.texts, 2.0), plain.null(4, 2.0)),
+        ):
+            assert torch.equal(one.need(name), other.need(name)), name
+
+
 def batch_of(trainer: Trainer) -> Batch:
     return trainer.batch(0)
 
@@ -238,8 +348,11 @@ def test_order_and_draws_do_not_depend_on_the_past() -> None:
     both, alone = (draw(video, a, cond, null, Loss(drop=0.5), 1, 7) for a in (audio, None))
     assert torch.equal(both.t, alone.t) and torch.equal(both.eps_v, alone.eps_v)
     assert torch.equal(both.cond.need("text_v"), alone.cond.need("text_v"))
-    half = both.slice(slice(2, 4))
-    assert torch.equal(half.eps_a, both.eps_a[2:]) and len(half.cond.need("text_v")) == 2
+    rest = [one.map(lambda x: x[2:]) for one in (cond, null)]
+    half = draw(video[2:], audio[2:], *rest, Loss(drop=0.5), 1, 7, at=2, whole=4)
+    for name in ("t", "eps_v", "eps_a"):
+        assert torch.equal(getattr(half, name), getattr(both, name)[2:]), name
+    assert torch.equal(half.cond.need("text_a"), both.cond.need("text_a")[2:])
 
 
 def test_latents_are_made_once_and_shared() -> None:
@@ -252,6 +365,80 @@ def test_latents_are_made_once_and_shared() -> None:
     assert abs(float(first.video.mean())) < 0.5 and 0.5 < float(first.video.std()) < 1.5
     tight = latents(data.model_copy(update={"sound": "tight"}), "train", 5)
     assert np.array_equal(tight.video, first.video) and not np.array_equal(tight.audio, first.audio)
+
+
+def test_an_interrupted_encoding_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from avbench.reference_models.training import data as module
+
+    data, made = Data(clips=7, valid=2, sound="mixed"), list[str]()
+    plain = latents(data, "train", 7)
+    real = module.encoded
+
+    def stopped(items: Any, codecs: Any, step: Any) -> Any:
+        for one in real(items, codecs, step):
+            if len(made) == 5:
+                raise KeyboardInterrupt
+            made.append(one[0]["id"])
+            yield one
+
+    monkeypatch.setattr(module, "SHARD", 2)
+    monkeypatch.setenv("AVBENCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(module, "encoded", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        latents(data, "train", 7)
+    monkeypatch.setattr(module, "encoded", lambda *given: (made.append(one[0]["id"]) or one for one in real(*given)))
+    told: list[str] = []
+    again = latents(data, "train", 7, step=lambda name, problem: told.append(name))
+    ids = [row["id"] for row in plain.texts]
+    assert made == [*ids[:5], *ids[4:]] and told == ids, "two whole shards were there, the third began anew"
+    assert again.folder != plain.folder and again.texts == plain.texts
+    for name in ("video.npy", "audio.npy", "texts.json"):
+        assert (again.folder / name).read_bytes() == (plain.folder / name).read_bytes()
+    assert [path.name for path in again.folder.parent.iterdir()] == [again.folder.name]
+
+
+def test_two_containers_encode_the_same_latents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are process 1 of their container and share a cache; the second begins while the first is at it."""
+    data = Data(clips=5, valid=2)
+    begun, done, told = threading.Event(), threading.Event(), list[str]()
+
+    def first(name: str, problem: str) -> None:
+        told.append(name)
+        if len(told) == 3:
+            two.start()
+            assert begun.wait(60)
+
+    def second(name: str, problem: str) -> None:
+        begun.set()
+        assert done.wait(60)
+
+    found: dict[str, Latents] = {}
+    monkeypatch.setenv("AVBENCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    one = threading.Thread(target=lambda: found.update(first=latents(data, "train", 5, step=first)))
+    two = threading.Thread(target=lambda: found.update(second=latents(data, "train", 5, step=second)))
+    one.start()
+    one.join(60)
+    done.set()
+    two.join(60)
+    assert len(found["first"]) == len(found["second"]) == 5 and np.array_equal(
+        found["first"].video, found["second"].video
+    )
+    folder = found["first"].folder
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_two_processes_of_one_number_write_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+
+    def outer(scratch: Path) -> None:
+        scratch.write_text("outer")
+        replace_file(tmp_path / "config.json", lambda path: path.write_text("inner"))
+        assert scratch.read_text() == "outer"
+
+    replace_file(tmp_path / "config.json", outer)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    assert (tmp_path / "config.json").read_text() == "outer"
 
 
 def test_latents_of_a_suite_hold_out_its_end() -> None:
