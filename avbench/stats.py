@@ -25,6 +25,7 @@ ALPHA = 0.05
 POWER = 0.8
 LOOK = 1_000  # resamples between looks at which pairs of a large table are decided
 CLEAR = 0.25  # a p estimated above this is not small, however many more resamples are drawn
+TIE = 1e-9  # of the spread
 EXACT = 13  # up to this many nonzero differences, all sign flips are enumerated
 
 Method = Literal["bca", "wilson", "paired proportions", "constant", "joint half-samples"]
@@ -400,7 +401,8 @@ def _bca_of(values: np.ndarray, means: np.ndarray, level: float) -> Interval:
     from scipy.special import ndtr, ndtri, stdtrit
 
     n, mean, resamples = len(values), values.mean(), len(means)
-    below = ((means < mean).sum() + 0.5 * (means == mean).sum()) / resamples
+    tied = np.abs(means - mean) <= TIE * (values[-1] - values[0])  # or rounding would decide on which side they are
+    below = ((means < mean) & ~tied).sum() / resamples + 0.5 * tied.mean()
     bias = ndtri(np.clip(below, 0.5 / resamples, 1 - 0.5 / resamples))
     centred = values - mean
     acceleration = (centred**3).sum() / (6 * (centred**2).sum() ** 1.5)  # jackknife of a mean, in closed form

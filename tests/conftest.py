@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
@@ -16,6 +17,10 @@ os.environ.setdefault(
 )
 
 from avbench.clip import Audio, Clip, Video
+
+# The same examples every time; `--hypothesis-profile default` looks for new ones.
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 MEDIA = Path(__file__).resolve().parent.parent.parent / "shared" / "media"
 
