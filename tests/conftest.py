@@ -1,6 +1,14 @@
 """Fixtures shared by all rooms: a private cache, small made clips, the real ones where they are."""
 
 import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
+# Workers share the cores. Set before numpy and torch are imported; by workers alone, who inherit what xdist's own
+# process sets.
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
+
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -8,13 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
-# Several workers share the cores; set before torch is imported.
-os.environ.setdefault(
-    "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
-)
 
 from avbench.clip import Audio, Clip, Video
 
