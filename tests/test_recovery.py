@@ -23,7 +23,7 @@ from avbench.metric import sample_metric, set_metric
 from avbench.plan import Plan, Subject
 from avbench.progress import Silent
 from avbench.registry import metrics
-from avbench.run import Run, open_run, read_journal, stopped, update
+from avbench.run import Run, open_run, read_journal, runs_in, stopped, update
 from avbench.store import FeatureLost, Store
 from tests import nets
 from tests.test_execute import ASKED, FRAMES, WORDS
@@ -275,3 +275,10 @@ def test_generation_and_scoring_say_how_fp32_is_computed(
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     clips, problems = evaluation.generate("exact", "prompts.jsonl", tmp_path / "o", None, 0, Silent(), "cuda:0")
     assert set(clips) == {"p0"} and not problems
+
+
+def test_runs_that_begin_in_one_second_are_in_order(tmp_path: Path) -> None:
+    for digest in ("b" * 16, "a" * 16, "c" * 16):
+        with open_run(tmp_path, {"suite": {"name": "s"}, "model": {"name": "m"}, "digest": digest}) as (run, _):
+            update(run, status="complete")
+    assert [run.manifest["digest"][0] for run in runs_in(tmp_path)] == ["b", "a", "c"]
